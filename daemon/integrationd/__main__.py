@@ -1,0 +1,5 @@
+"""Run the command line as ``python -m integrationd``."""
+
+from integrationd.cli import main
+
+main()

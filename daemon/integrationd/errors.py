@@ -1,0 +1,159 @@
+"""The errors that integrationd raises, as one tree.
+
+    IntegrationdError
+    ├── ConfigError                 the configuration cannot be used
+    ├── PluginError                 a plugin file cannot be used
+    ├── RequestError                the caller asked for something that cannot be done
+    │   ├── BadRequestError         it is not well-formed
+    │   ├── UnprocessableError      it is well-formed but means nothing here
+    │   ├── NotFoundError           there is no such thing
+    │   ├── ConflictError           the state of the thing does not allow it
+    │   ├── TooLargeError           it is over a size limit
+    │   └── NotAvailableError       this version does not offer it
+    └── JournalError                the journal cannot do what was asked
+        ├── JournalLockedError      another daemon owns it
+        ├── JournalVersionError     it was written by a newer program
+        ├── JournalFullError        the disk has no room
+        ├── JournalUnavailableError it is being recovered; the write may or may not be kept
+        ├── DamagedError            a stored record fails its checksum
+        └── LeaseLostError          the lease is no longer ours; the result was not applied
+
+Every class carries a ``code`` for programs and a ``hint`` for the person who has to mend it.
+"""
+
+from typing import ClassVar
+
+
+class IntegrationdError(Exception):
+    """Base of every error that is raised on purpose."""
+
+    code: ClassVar[str] = "error"
+    hint: str = ""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+        if hint:
+            self.hint = hint
+
+
+class ConfigError(IntegrationdError):
+    """The configuration cannot be used."""
+
+    code = "config_rejected"
+    hint = "Mend the file and run 'integrationd config check'."
+
+
+class PluginError(IntegrationdError):
+    """A plugin file cannot be used."""
+
+    code = "plugin_rejected"
+    hint = "Mend the plugin file at the line named in the message."
+
+
+class RequestError(IntegrationdError):
+    """The caller asked for something that cannot be done.
+
+    Args:
+        message: What is wrong, for a person.
+        code: What is wrong, for a program; the class default when empty.
+        pointer: JSON pointer to the member at fault, empty when it is the whole request.
+        hint: What to do about it.
+    """
+
+    status: ClassVar[int] = 400
+    code = "bad_request"
+
+    def __init__(
+        self, message: str = "", *, code: str = "", pointer: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.error_code = code or self.code
+        self.pointer = pointer
+
+
+class BadRequestError(RequestError):
+    """The request is not well-formed."""
+
+
+class UnprocessableError(RequestError):
+    """The request is well-formed but cannot be carried out as it stands."""
+
+    status = 422
+    code = "invalid"
+
+
+class NotFoundError(RequestError):
+    """There is no such thing."""
+
+    status = 404
+    code = "not_found"
+
+
+class ConflictError(RequestError):
+    """The thing is in a state that does not allow this."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLargeError(RequestError):
+    """The request is over a size limit."""
+
+    status = 413
+    code = "too_large"
+
+
+class NotAvailableError(RequestError):
+    """This version does not offer what was asked for."""
+
+    status = 422
+    code = "not_available"
+
+
+class JournalError(IntegrationdError):
+    """The journal cannot do what was asked."""
+
+    code = "journal_error"
+    hint = "See 'integrationd status'."
+
+
+class JournalLockedError(JournalError):
+    """Another daemon owns this journal."""
+
+    code = "journal_locked"
+    hint = "Stop the other daemon, or give this one a [journal] path of its own."
+
+
+class JournalVersionError(JournalError):
+    """The journal was written by a newer integrationd."""
+
+    code = "journal_version"
+    hint = "Install the version that wrote it, or restore a backup made before the upgrade."
+
+
+class JournalFullError(JournalError):
+    """The disk has no room for the journal; nothing was kept."""
+
+    code = "journal_full"
+    hint = "Free space on the journal's disk. Accepting resumes by itself."
+
+
+class JournalUnavailableError(JournalError):
+    """The journal is being recovered after a disk fault; this write may or may not be kept."""
+
+    code = "journal_unavailable"
+    hint = "Repeat the request with the same Idempotency-Key."
+
+
+class DamagedError(JournalError):
+    """A stored record fails its checksum and is not served."""
+
+    code = "damaged"
+    hint = "Stop the daemon and run 'integrationd verify', then 'integrationd salvage'."
+
+
+class LeaseLostError(JournalError):
+    """The lease expired or the call was settled by someone else; this result was not applied."""
+
+    code = "lease_lost"
+    hint = "Raise the connection's timeout_s above the provider's slowest reply."
