@@ -1,0 +1,44 @@
+"""The configuration: what it may say, how it is read, and where its secrets come from."""
+
+from integrationd.settings.load import find_config, load
+from integrationd.settings.model import (
+    ApiSettings,
+    BreakerOverride,
+    BreakerSettings,
+    ConnectionLimits,
+    ConnectionSettings,
+    DeliverySettings,
+    JournalSettings,
+    LogSettings,
+    PluginSettings,
+    Problem,
+    QueryOverride,
+    RejectedConfigError,
+    RetentionSettings,
+    RouteSettings,
+    Settings,
+)
+from integrationd.settings.references import ResolvedConfig, resolve, resolve_all
+
+__all__ = [
+    "ApiSettings",
+    "BreakerOverride",
+    "BreakerSettings",
+    "ConnectionLimits",
+    "ConnectionSettings",
+    "DeliverySettings",
+    "JournalSettings",
+    "LogSettings",
+    "PluginSettings",
+    "Problem",
+    "QueryOverride",
+    "RejectedConfigError",
+    "ResolvedConfig",
+    "RetentionSettings",
+    "RouteSettings",
+    "Settings",
+    "find_config",
+    "load",
+    "resolve",
+    "resolve_all",
+]

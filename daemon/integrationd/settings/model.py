@@ -1,0 +1,418 @@
+"""What may stand in ``integrationd.toml``: one frozen model per table.
+
+Attributes have the names of the keys. Durations are float seconds, rates are calls per second,
+sizes are bytes; the file writes them with units (:mod:`integrationd.settings.units`). Relative
+paths are joined to the directory that :data:`BASE_DIR` names in the validation context.
+"""
+
+import dataclasses
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from integrationd.errors import ConfigError
+from integrationd.sdk.contract import OnUncertain
+from integrationd.sdk.provider import CODE_PATTERN, OPERATION_PATTERN, QuerySchedule
+from integrationd.settings.units import (
+    DAY_S,
+    HOUR_S,
+    MINUTE_S,
+    Count,
+    Delay,
+    Margin,
+    Number,
+    Period,
+    Rate,
+    Size,
+    Timeout,
+)
+
+BASE_DIR = "base_dir"
+CONNECTION_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+NOT_AVAILABLE = "is not available in this version"
+
+_SOCKET_PATH_LIMIT_BYTES = 107
+_BODY_LIMIT_BYTES = 1024 * 1024
+_MODE_PATTERN = re.compile(r"0?[0-7]{3}")
+_BARE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_LISTEN_PATTERN = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>\d{1,5})")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a configuration.
+
+    Attributes:
+        where: ``line N, column M``, ``table.key``, an environment variable, or the file.
+        reason: What is wrong and what would be right, for the person who mends it.
+    """
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+class RejectedConfigError(ConfigError):
+    """The configuration cannot be used; every problem found is listed.
+
+    Args:
+        source: The file, or the part of it, that was read.
+        problems: What is wrong, at least one.
+    """
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"{source} cannot be used:{listed}")
+        self.source = source
+        self.problems = tuple(problems)
+
+
+def key_path(*parts: str | int) -> str:
+    """Write the way to a key as the file would: ``routes."sms.send".order[0]``."""
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if _BARE_KEY_PATTERN.fullmatch(part) else f".{json.dumps(part[:80])}"
+    return text.removeprefix(".")
+
+
+def _named(path: object) -> object:
+    if path == "":
+        raise ValueError("must not be empty; leave it out for the default")
+    return path
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must not contain a NUL character")
+    if str(path).startswith("~"):
+        raise ValueError("must be written out: '~' is not expanded")
+    base_dir = (info.context or {}).get(BASE_DIR)
+    return base_dir / path if base_dir else path
+
+
+def _connection_name(name: str) -> str:
+    if not CONNECTION_PATTERN.fullmatch(name):
+        raise ValueError(
+            "is no connection name: use a-z, 0-9, '_' and '-', begin with a letter or digit, "
+            "at most 63 characters"
+        )
+    return name
+
+
+def _provider_code(code: str) -> str:
+    if not CODE_PATTERN.fullmatch(code):
+        raise ValueError("is no provider code: use a-z, 0-9 and '_', begin with a letter")
+    return code
+
+
+def _operation_name(name: str) -> str:
+    if not OPERATION_PATTERN.fullmatch(name):
+        raise ValueError('is no operation: write category.verb, for example "sms.send"')
+    return name
+
+
+ConnectionName: TypeAlias = Annotated[str, AfterValidator(_connection_name)]
+OperationName: TypeAlias = Annotated[str, AfterValidator(_operation_name)]
+ProviderCode: TypeAlias = Annotated[str, AfterValidator(_provider_code)]
+FilePath: TypeAlias = Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)]
+
+
+class Table(pydantic.BaseModel):
+    """Base of every table: unknown keys are refused, values never change or show in errors."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+
+class ApiSettings(Table):
+    """``[api]``: where the daemon listens, and for whom."""
+
+    listen: str = "127.0.0.1:8700"
+    socket: FilePath | None = Path("/run/integrationd/integrationd.sock")
+    socket_mode: str = "0660"
+    socket_group: str | None = Field(None, min_length=1)
+    allowed_uids: tuple[Annotated[Count, Field(ge=0, le=2**32 - 2)], ...] = ()
+    key_file: FilePath | None = None
+    max_connections: Count = Field(512, ge=1, le=100_000)
+    max_body: Size = Field(_BODY_LIMIT_BYTES, ge=1024, le=_BODY_LIMIT_BYTES)
+    header_timeout: Timeout = 10.0
+    body_timeout: Timeout = 30.0
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """The host and port to listen on, or None where TCP is switched off."""
+        found = _LISTEN_PATTERN.fullmatch(self.listen)
+        return (found["v6"] or found["v4"], int(found["port"])) if found else None
+
+    @property
+    def socket_permissions(self) -> int:
+        """The mode of the socket as a number, for ``chmod``."""
+        return int(self.socket_mode, 8)
+
+    @field_validator("listen")
+    @classmethod
+    def _is_loopback(cls, value: str) -> str:
+        found = _LISTEN_PATTERN.fullmatch(value)
+        if not value:
+            return value
+        if found is None or int(found["port"]) > 65_535:
+            raise ValueError('must be "ADDRESS:PORT", for example "127.0.0.1:8700", or "" for off')
+        try:
+            address = ipaddress.ip_address(found["v6"] or found["v4"])
+        except ValueError:
+            raise ValueError("must name an IP address: 127.0.0.1 or [::1]") from None
+        if not address.is_loopback:
+            raise ValueError(
+                f"{address} is not a loopback address; this version listens on this machine only: "
+                "use 127.0.0.1 or [::1]"
+            )
+        return value
+
+    @field_validator("socket", mode="before")
+    @classmethod
+    def _switch_off(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("socket")
+    @classmethod
+    def _is_reachable(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None and info.data.get("listen") == "":
+            raise ValueError("and listen are both switched off; the daemon needs at least one")
+        length = len(str(value or "").encode(errors="surrogateescape"))
+        if length > _SOCKET_PATH_LIMIT_BYTES:
+            raise ValueError(
+                f"is {length} bytes long; the system allows {_SOCKET_PATH_LIMIT_BYTES}: "
+                "choose a shorter directory"
+            )
+        return value
+
+    @field_validator("socket_mode")
+    @classmethod
+    def _is_octal(cls, value: str) -> str:
+        if not _MODE_PATTERN.fullmatch(value):
+            raise ValueError('must be an octal mode in quotes, for example "0660"')
+        return value
+
+
+class JournalSettings(Table):
+    """``[journal]``: where calls are kept."""
+
+    path: FilePath = Path("/var/lib/integrationd/journal.db")
+    key_file: FilePath | None = None
+    encrypt_payloads: bool = False
+
+    @field_validator("encrypt_payloads")
+    @classmethod
+    def _is_not_available(cls, value: bool) -> bool:
+        if value:
+            raise ValueError(NOT_AVAILABLE)
+        return value
+
+
+class RetentionSettings(Table):
+    """``[retention]``: seconds for which finished things are kept."""
+
+    calls: Period = 30 * DAY_S
+    attempts: Period = 30 * DAY_S
+    events: Period = 180 * DAY_S
+    inbox: Period = 90 * DAY_S
+
+
+class BreakerSettings(Table):
+    """``[delivery.breaker]``: when a connection is left alone, and when it is tried again."""
+
+    failures: Count = Field(5, ge=1, le=1000)
+    open_for: Delay = 60.0
+    successes: Count = Field(3, ge=1, le=1000)
+    failure_rate: Number | None = Field(None, gt=0, le=1)
+    window: Count = Field(20, ge=1, le=10_000)
+
+
+class BreakerOverride(Table):
+    """``[connections.NAME.breaker]``: what differs from ``[delivery.breaker]``."""
+
+    failures: Count | None = Field(None, ge=1, le=1000)
+    open_for: Delay | None = None
+    successes: Count | None = Field(None, ge=1, le=1000)
+    failure_rate: Number | None = Field(None, gt=0, le=1)
+    window: Count | None = Field(None, ge=1, le=10_000)
+
+    def over(self, common: BreakerSettings) -> BreakerSettings:
+        """Return the common settings with this connection's own put over them."""
+        return common.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class DeliverySettings(Table):
+    """``[delivery]``: how calls are attempted; connections may override most of it.
+
+    A lease lasts ``timeout`` plus ``lease_margin``, so that no attempt can outlive its lease.
+    """
+
+    concurrency: Count = Field(256, ge=1, le=10_000)
+    attempts: Count = Field(5, ge=1, le=1000)
+    backoff_first: Delay = 1.0
+    backoff_factor: Number = Field(2.0, ge=1, le=100)
+    backoff_cap: Delay = 15 * MINUTE_S
+    give_up_after: Period = 72 * HOUR_S
+    timeout: Timeout = 30.0
+    lease_margin: Margin = 10.0
+    breaker: BreakerSettings = BreakerSettings()
+
+    @field_validator("backoff_cap")
+    @classmethod
+    def _is_not_under_the_first(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("backoff_first", 0):
+            raise ValueError("must not be shorter than backoff_first")
+        return value
+
+
+class LogSettings(Table):
+    """``[log]``: how the daemon tells what it does."""
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class PluginSettings(Table):
+    """``[plugins]``: where plugins of your own are found."""
+
+    paths: tuple[FilePath, ...] = ()
+
+
+class QueryOverride(Table):
+    """``[connections.NAME.query]``: what differs from the plugin's own query schedule."""
+
+    first: Delay | None = None
+    factor: Number | None = Field(None, ge=1, le=100)
+    cap: Delay | None = None
+    window: Period | None = None
+
+    @field_validator("cap", "window")
+    @classmethod
+    def _is_not_under_the_first(cls, value: float | None, info: ValidationInfo) -> float | None:
+        first = info.data.get("first")
+        if value is not None and first is not None and value < first:
+            raise ValueError("must not be shorter than first")
+        return value
+
+    def over(self, schedule: QuerySchedule) -> QuerySchedule:
+        """Return the plugin's schedule with this connection's own figures put over it."""
+        own = self.model_dump(exclude_none=True)
+        units = {"first": "first_s", "factor": "factor", "cap": "cap_s", "window": "window_s"}
+        return dataclasses.replace(schedule, **{units[key]: own[key] for key in own})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What holds for the attempts of one connection, defaults filled in.
+
+    Attributes:
+        timeout_s: Seconds that one attempt may take in all.
+        lease_s: Seconds for which a call is leased: the timeout and the margin.
+        attempts: Sends that may have arrived, at most.
+        give_up_after_s: Seconds after acceptance at which the call fails.
+        breaker: When the connection is left alone.
+    """
+
+    timeout_s: float
+    lease_s: float
+    attempts: int
+    give_up_after_s: float
+    breaker: BreakerSettings
+
+
+class ConnectionSettings(Table):
+    """``[connections.NAME]``: a named, credentialed use of a provider.
+
+    ``config`` is validated by the provider's own model, after its references are resolved.
+    """
+
+    provider: ProviderCode
+    environment: Literal["sandbox", "production"] = "sandbox"
+    enabled: bool = True
+    config: Mapping[str, Any] = Field(default_factory=dict, repr=False)
+    rate_limit: Rate | None = None
+    burst: Count = Field(1, ge=1, le=10_000)
+    concurrency: Count = Field(8, ge=1, le=10_000)
+    timeout: Timeout | None = None
+    attempts: Count | None = Field(None, ge=1, le=1000)
+    give_up_after: Period | None = None
+    on_uncertain: OnUncertain | None = None
+    max_repeats: Count | None = Field(None, ge=0, le=100)
+    breaker: BreakerOverride = BreakerOverride()
+    query: QueryOverride = QueryOverride()
+    tenant: str = "default"
+
+    @field_validator("tenant")
+    @classmethod
+    def _is_the_only_tenant(cls, value: str) -> str:
+        if value != "default":
+            raise ValueError(f'{NOT_AVAILABLE}; leave it out or write "default"')
+        return value
+
+    def limits(self, delivery: DeliverySettings) -> ConnectionLimits:
+        """Return this connection's limits, with those of ``[delivery]`` where it names none."""
+        timeout_s = self.timeout or delivery.timeout
+        return ConnectionLimits(
+            timeout_s=timeout_s,
+            lease_s=timeout_s + delivery.lease_margin,
+            attempts=self.attempts or delivery.attempts,
+            give_up_after_s=self.give_up_after or delivery.give_up_after,
+            breaker=self.breaker.over(delivery.breaker),
+        )
+
+
+class RouteSettings(Table):
+    """``[routes."category.verb"]``: which connection serves an operation."""
+
+    order: tuple[ConnectionName, ...]
+    when_missing: Literal["refuse", "hold"] = "refuse"
+
+    @field_validator("order")
+    @classmethod
+    def _is_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name a connection")
+        if len(value) > 1:
+            raise ValueError(f"with more than one connection {NOT_AVAILABLE}")
+        return value
+
+
+class FixedTables(Table):
+    """The tables that every configuration has, and that the environment may override."""
+
+    api: ApiSettings = ApiSettings()
+    journal: JournalSettings = JournalSettings()
+    retention: RetentionSettings = RetentionSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    log: LogSettings = LogSettings()
+    plugins: PluginSettings = PluginSettings()
+
+    @property
+    def api_key_file(self) -> Path:
+        """The file with the key that TCP clients show; beside the journal unless named."""
+        return self.api.key_file or self.journal.path.with_name("api.key")
+
+    @property
+    def instance_key_file(self) -> Path:
+        """The file with the key that chains events; beside the journal unless named."""
+        return self.journal.key_file or self.journal.path.with_name("instance.key")
+
+
+class Settings(FixedTables):
+    """The whole of ``integrationd.toml``."""
+
+    connections: Mapping[ConnectionName, ConnectionSettings] = Field(default_factory=dict)
+    routes: Mapping[OperationName, RouteSettings] = Field(default_factory=dict)

@@ -1,0 +1,254 @@
+"""Secrets by reference: what a connection's ``config`` points at is read here, and nowhere else.
+
+A string in a config may be ``env:NAME``, ``file:PATH``, ``credential:NAME`` (a systemd credential)
+or ``literal:TEXT`` for a text that would otherwise be taken for one of these. Values never appear
+in an error or a ``repr``.
+"""
+
+import dataclasses
+import errno
+import os
+import re
+import shlex
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from integrationd.settings.model import (
+    NOT_AVAILABLE,
+    Problem,
+    RejectedConfigError,
+    Settings,
+    key_path,
+)
+
+SECRET_LIMIT_BYTES = 64 * 1024
+
+_REFERENCE_PATTERN = re.compile(r"(env|file|credential|vault|literal):(.*)", re.DOTALL)
+_VARIABLE_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OPEN_TO_OTHERS = stat.S_IROTH | stat.S_IWOTH
+_DEPTH_LIMIT = 32
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_REASONS = {
+    errno.ENOENT: "does not exist",
+    errno.ELOOP: "is a symbolic link that leads back to itself",
+    errno.ENXIO: "is a socket or a device, not a file",
+    errno.EACCES: "may not be read by the user that the daemon runs as",
+}
+
+
+class UnusableError(ValueError):
+    """A file or a reference cannot be read; the message says why, never what it holds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedConfig:
+    """A connection's config with its references replaced by what they point at.
+
+    Attributes:
+        values: The config, for the provider's own model.
+        secrets: Every value that came from a reference, for masking.
+        origins: Which reference each of them came from, by its key path below ``config``.
+    """
+
+    values: Mapping[str, Any] = dataclasses.field(repr=False)
+    secrets: frozenset[str] = dataclasses.field(repr=False)
+    origins: Mapping[str, str]
+
+
+def resolve_all(
+    settings: Settings, path: Path, environ: Mapping[str, str]
+) -> dict[str, ResolvedConfig]:
+    """Resolve the config of every connection, by name.
+
+    Args:
+        settings: What was loaded.
+        path: The file that it was loaded from; relative ``file:`` paths begin at its directory.
+        environ: Where ``env:`` looks, and ``CREDENTIALS_DIRECTORY``.
+
+    Raises:
+        RejectedConfigError: References of any of the connections cannot be resolved.
+    """
+    resolved: dict[str, ResolvedConfig] = {}
+    problems: list[Problem] = []
+    for name, connection in settings.connections.items():
+        try:
+            resolved[name] = resolve(
+                connection.config, environ, path.absolute().parent, connection=name
+            )
+        except RejectedConfigError as error:
+            problems += error.problems
+    if problems:
+        raise RejectedConfigError(str(path.absolute()), problems)
+    return resolved
+
+
+def resolve(
+    config: Mapping[str, Any], environ: Mapping[str, str], base_dir: Path, *, connection: str
+) -> ResolvedConfig:
+    """Replace every reference in one connection's config, however deep it stands.
+
+    Args:
+        config: The table as the file has it; it is not changed.
+        environ: Where ``env:`` looks, and ``CREDENTIALS_DIRECTORY``.
+        base_dir: Where relative ``file:`` paths begin.
+        connection: The connection's name, for the errors.
+
+    Raises:
+        RejectedConfigError: A reference is missing, empty, unreadable, too large, open to other
+            users or not available; all of them are listed.
+    """
+    walk = _Walk(environ, base_dir, ("connections", connection, "config"))
+    values = walk.visit(config)
+    if walk.problems:
+        raise RejectedConfigError(f"connection {connection}", walk.problems)
+    return ResolvedConfig(values=values, secrets=frozenset(walk.secrets), origins=walk.origins)
+
+
+def read_regular_file(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
+    """Return what a file holds, and its status, without ever waiting for it.
+
+    Raises:
+        UnusableError: It is missing, unreadable, not a regular file, or over the limit.
+    """
+    try:
+        # A named pipe without a writer would keep a plain open waiting for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise UnusableError(_reason(error, path)) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+            raise UnusableError(f"is {kind}, not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise UnusableError(_reason(error, path)) from None
+    finally:
+        os.close(descriptor)
+    if len(content) > limit_bytes:
+        raise UnusableError(f"is larger than {limit_bytes // 1024} KiB")
+    return content, status
+
+
+def _reason(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return "is a symbolic link to a file that does not exist"
+    known = _REASONS.get(error.errno or 0)
+    return known or f"cannot be read: {os.strerror(error.errno or errno.EIO).lower()}"
+
+
+class _Walk:
+    """One pass over a config; collects secrets, origins and problems on its way."""
+
+    def __init__(self, environ: Mapping[str, str], base_dir: Path, root: tuple[str, ...]) -> None:
+        self._environ = environ
+        self._base_dir = base_dir
+        self._root = root
+        self.secrets: set[str] = set()
+        self.origins: dict[str, str] = {}
+        self.problems: list[Problem] = []
+
+    def visit(self, value: Any, *where: str | int) -> Any:
+        if len(where) > _DEPTH_LIMIT:
+            self._reject(where, f"is nested more than {_DEPTH_LIMIT} levels deep")
+        elif isinstance(value, Mapping):
+            return {key: self.visit(member, *where, key) for key, member in value.items()}
+        elif isinstance(value, list | tuple):
+            return [self.visit(member, *where, at) for at, member in enumerate(value)]
+        elif isinstance(value, str):
+            return self._replace(value, where)
+        return value
+
+    def _replace(self, text: str, where: tuple[str | int, ...]) -> str:
+        found = _REFERENCE_PATTERN.fullmatch(text)
+        if found is None:
+            return text
+        kind, name = found.groups()
+        if kind == "literal":
+            return str(name)
+        try:
+            secret = self._read(kind, name)
+        except UnusableError as error:
+            self._reject(where, str(error))
+            return ""
+        self.secrets.add(secret)
+        self.origins[key_path(*where)] = text
+        return secret
+
+    def _reject(self, where: tuple[str | int, ...], reason: str) -> None:
+        self.problems.append(Problem(key_path(*self._root, *where), reason))
+
+    def _read(self, kind: str, name: str) -> str:
+        match kind:
+            case "env":
+                return _from_variable(name, self._environ)
+            case "file":
+                return _from_file(name, self._base_dir)
+            case "credential":
+                return _from_credential(name, self._environ)
+            case _:
+                raise UnusableError(f"'vault:' {NOT_AVAILABLE}; use env:, file: or credential:")
+
+
+def _from_variable(name: str, environ: Mapping[str, str]) -> str:
+    if not _VARIABLE_PATTERN.fullmatch(name):
+        raise UnusableError(
+            "what follows 'env:' is not the name of an environment variable; "
+            "write 'literal:' in front of a text that only looks like a reference"
+        )
+    value = environ.get(name)
+    if value is None:
+        raise UnusableError(f"environment variable {name} is not set; export it to the daemon")
+    # The system hands over bytes that are not UTF-8 as lone surrogates.
+    return _checked(value.encode(errors="surrogateescape"), f"environment variable {name}")
+
+
+def _from_file(name: str, base_dir: Path) -> str:
+    if not name or "\0" in name or name.startswith("~"):
+        raise UnusableError("what follows 'file:' is not a path; '~' is not expanded")
+    return _from_path(base_dir / name, f"file {str(base_dir / name)!r}")
+
+
+def _from_credential(name: str, environ: Mapping[str, str]) -> str:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise UnusableError("what follows 'credential:' is not the name of a systemd credential")
+    if not directory:
+        raise UnusableError(
+            "CREDENTIALS_DIRECTORY is not set: start the daemon by a systemd service "
+            f"with LoadCredential={name}:PATH"
+        )
+    return _from_path(Path(directory, name), f"credential {name!r}")
+
+
+def _from_path(path: Path, label: str) -> str:
+    try:
+        content, status = read_regular_file(path, SECRET_LIMIT_BYTES)
+    except UnusableError as error:
+        raise UnusableError(f"{label} {error}") from None
+    if status.st_mode & _OPEN_TO_OTHERS:
+        raise UnusableError(
+            f"{label} is open to every user of this machine; run: "
+            f"chmod o-rwx {shlex.quote(str(path))}"
+        )
+    return _checked(content.removesuffix(b"\n").removesuffix(b"\r"), label)
+
+
+def _checked(content: bytes, label: str) -> str:
+    if not content:
+        raise UnusableError(f"{label} is empty")
+    if len(content) > SECRET_LIMIT_BYTES:
+        raise UnusableError(f"{label} is larger than {SECRET_LIMIT_BYTES // 1024} KiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise UnusableError(f"{label} is not UTF-8 text") from None
