@@ -1,0 +1,31 @@
+"""The journal: the one part that speaks SQL. Every accepted call is kept here until it is over."""
+
+from integrationd.journal.attempts import AttemptFilter, StoredAttempt
+from integrationd.journal.breakers import store_breaker
+from integrationd.journal.calls import CallDetail, CallFilter, NewCall, Receipt
+from integrationd.journal.journal import Condition, Journal, JournalStatus
+from integrationd.journal.keys import load_or_make_key, read_key, read_secret, write_secret
+from integrationd.journal.ledger import LedgerLine
+from integrationd.journal.retention import Kept, Retention
+from integrationd.journal.writer import Transaction
+
+__all__ = [
+    "AttemptFilter",
+    "CallDetail",
+    "CallFilter",
+    "Condition",
+    "Journal",
+    "JournalStatus",
+    "Kept",
+    "LedgerLine",
+    "NewCall",
+    "Receipt",
+    "Retention",
+    "StoredAttempt",
+    "Transaction",
+    "load_or_make_key",
+    "read_key",
+    "read_secret",
+    "store_breaker",
+    "write_secret",
+]

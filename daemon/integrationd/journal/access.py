@@ -1,0 +1,42 @@
+"""What the table families need from the journal as a whole."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from integrationd.journal import sqlite
+from integrationd.journal.writer import Transaction
+
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+_Result = TypeVar("_Result")
+
+
+class Access(Protocol):
+    """Writes in groups, reads from the last commit."""
+
+    def refuse_new_work(self) -> None:
+        """Do nothing while the journal can take new calls.
+
+        Raises:
+            JournalFullError: The disk is full.
+            JournalUnavailableError: The journal is recovering.
+        """
+        ...
+
+    async def write(self, job: Callable[[Transaction], _Result], *, heavy: bool = False) -> _Result:
+        """Run a write and return its result once it is durable."""
+        ...
+
+    async def write_surely(self, job: Callable[[Transaction], _Result]) -> _Result:
+        """Run a write, again after each time the disk failed or was full, until it is durable.
+
+        The job must notice for itself that it has been kept before.
+        """
+        ...
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+        """Return all rows of one SELECT."""
+        ...
+
+    async def rows_slowly(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+        """The same for a SELECT that may take long, without holding up the quick ones."""
+        ...

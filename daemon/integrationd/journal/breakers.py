@@ -1,0 +1,38 @@
+"""Breakers: each connection's breaker as it last moved, so that it survives a restart."""
+
+from integrationd.call import Breaker
+from integrationd.events import BreakerMoved, EventRecord
+from integrationd.journal.access import Access
+from integrationd.journal.writer import Transaction
+
+
+class Breakers:
+    """The table of breakers."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def all(self) -> list[Breaker]:
+        """Return every stored breaker."""
+        found = await self._access.rows("SELECT connection, record, changed_at_ms FROM breaker")
+        return [
+            Breaker(connection=connection, record=record, changed_at_ms=changed_at_ms)
+            for connection, record, changed_at_ms in found
+        ]
+
+    async def store(self, breaker: Breaker, moved: BreakerMoved) -> None:
+        """Keep a breaker that moved, with the event that tells of it."""
+        await self._access.write(lambda transaction: store_breaker(transaction, breaker, moved))
+
+
+def store_breaker(transaction: Transaction, breaker: Breaker, moved: BreakerMoved) -> None:
+    """Keep a breaker that moved, inside another write."""
+    transaction.db.execute(
+        "REPLACE INTO breaker (connection, record, changed_at_ms) VALUES (?, ?, ?)",
+        (breaker.connection, breaker.record, breaker.changed_at_ms),
+    )
+    if moved.after in ("open", "closed"):
+        name = "breaker.opened" if moved.after == "open" else "breaker.closed"
+        event = EventRecord(type=name, connection=breaker.connection, data={"before": moved.before})
+        transaction.chain.append(transaction.db, event, breaker.changed_at_ms)
+    transaction.told.append(moved)

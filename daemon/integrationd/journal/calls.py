@@ -1,0 +1,306 @@
+"""Calls: accepted, looked at, and moved by a person."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from integrationd.call import FINAL_STATES, Call, CallState, Part
+from integrationd.clock import Clock
+from integrationd.errors import ConflictError, NotFoundError, UnprocessableError
+from integrationd.events import CallAccepted, CallChanged
+from integrationd.journal import rows, sqlite
+from integrationd.journal.access import Access
+from integrationd.journal.settled import store_settlement
+from integrationd.journal.writer import Transaction
+from integrationd.settlement import Settlement
+
+_PARTS = (
+    "SELECT position, recipient, state, reason, detail, provider_reference, delivery, sum"
+    " FROM part WHERE call_seq = ? ORDER BY position"
+)
+_ONE = (
+    "SELECT r.*, b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
+    " JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq) WHERE r.id = ?"
+)
+
+_SELECT = "SELECT * FROM call_record WHERE seq < coalesce(:before, 9223372036854775807)"
+_LATEST = (
+    " AND (:tenant IS NULL OR tenant = :tenant)"
+    " AND (:operation IS NULL OR operation = :operation)"
+    " AND (:connection IS NULL OR connection = :connection)"
+    " AND (:reference_type IS NULL OR reference_type = :reference_type)"
+    " AND (:state IS NULL OR state = :state)"
+    " AND damaged_at_ms IS NULL ORDER BY seq DESC LIMIT :limit"
+)
+# Each line repeats the condition of the partial index that serves it.
+_BY_STATE = _SELECT + " AND state = :state AND state NOT IN ('processing', 'completed')" + _LATEST
+_PROCESSING = _SELECT + " AND lease_id IS NOT NULL" + _LATEST
+_BY_REFERENCE = _SELECT + " AND reference_id = :reference_id" + _LATEST
+_ANY = _SELECT + _LATEST
+
+
+class NewCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call to be accepted.
+
+    Attributes:
+        call: The record, its ``seq`` still 0.
+        payload: The payload exactly as it came.
+        metadata: The app's own notes as JSON, or None.
+        recipients: The recipients that become parts; empty for a call to one.
+        idempotency_key: The app's key, or None.
+        digest: SHA-256 of the parsed request, compared when the key comes again.
+    """
+
+    call: Call
+    payload: bytes
+    metadata: bytes | None = None
+    recipients: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    digest: bytes = b""
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request to accept a call.
+
+    Attributes:
+        call: The call as it now stands, or None if it has been pruned since.
+        call_id: Its id.
+        is_replay: It had been accepted before under the same idempotency key.
+    """
+
+    call: Call | None
+    call_id: str
+    is_replay: bool = False
+
+
+class CallDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A call with everything that belongs to it but its attempts."""
+
+    call: Call
+    payload: bytes
+    metadata: bytes | None
+    result: bytes | None
+    parts: tuple[Part, ...]
+
+
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls to list; None means any."""
+
+    state: str | None = None
+    tenant: str | None = None
+    operation: str | None = None
+    connection: str | None = None
+    reference_type: str | None = None
+    reference_id: str | None = None
+
+
+class Calls:
+    """The table family of calls."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._access = access
+        self._clock = clock
+        self._last_seq = 0
+
+    def begin_after(self, seq: int) -> None:
+        """Number the next call ``seq + 1``; told when the journal is opened."""
+        self._last_seq = max(self._last_seq, seq)
+
+    async def accept(self, new: Sequence[NewCall]) -> list[Receipt]:
+        """Keep the calls, all or none, and return once they are durable.
+
+        Raises:
+            UnprocessableError: An idempotency key came before with another request.
+            ConflictError: A provider reference is taken on that connection.
+            JournalFullError: The disk is full.
+            JournalUnavailableError: The journal is recovering.
+        """
+        self._access.refuse_new_work()
+
+        def job(transaction: Transaction) -> list[Receipt]:
+            known = [self._known(transaction.db, one) for one in new]
+            for one, found in zip(new, known, strict=True):
+                if found is None:
+                    self._refuse_taken_reference(transaction.db, one.call)
+            return [
+                found or self._insert(transaction, one)
+                for one, found in zip(new, known, strict=True)
+            ]
+
+        heavy = len(new) > 16 or sum(len(one.payload) for one in new) > 65536
+        return await self._access.write(job, heavy=heavy)
+
+    def _known(self, db: sqlite.Connection, new: NewCall) -> Receipt | None:
+        if new.idempotency_key is None:
+            return None
+        found = db.execute(
+            "SELECT call_id, digest FROM idempotency WHERE tenant = ? AND key = ?",
+            (new.call.tenant, new.idempotency_key),
+        ).fetchone()
+        if found is None:
+            return None
+        if found[1] != new.digest:
+            raise UnprocessableError(
+                "this Idempotency-Key was used before with another request",
+                code="idempotency_mismatch",
+                hint="Use a new key for a new call; repeat a call with exactly the same body.",
+            )
+        row = db.execute("SELECT * FROM call_record WHERE id = ?", (found[0],)).fetchone()
+        call = rows.call_of(row) if row else None
+        return Receipt(call=call, call_id=found[0], is_replay=True)
+
+    def _refuse_taken_reference(self, db: sqlite.Connection, call: Call) -> None:
+        if call.own_reference is None:
+            return
+        taken = db.execute(
+            "SELECT id FROM call WHERE reference_scope = ? AND own_reference = ?",
+            (call.reference_scope, call.own_reference),
+        ).fetchone()
+        if taken:
+            raise ConflictError(
+                f"reference {call.own_reference!r} is already that of call {taken[0]}"
+                f" on {call.reference_scope}",
+                code="reference_taken",
+                pointer="/payload/reference",
+                hint="A provider reference names one effect; use another for another.",
+            )
+
+    def _insert(self, transaction: Transaction, new: NewCall) -> Receipt:
+        self._last_seq += 1
+        seq, db = self._last_seq, transaction.db
+        call = new.call.replace(seq=seq, parts=len(new.recipients))
+        db.execute(rows.INSERT_CALL, rows.insert_values(call))
+        db.execute(
+            "INSERT INTO call_body (seq, payload, metadata, sum) VALUES (?, ?, ?, ?)",
+            (seq, new.payload, new.metadata, rows.seal(seq, new.payload, new.metadata)),
+        )
+        for position, recipient in enumerate(new.recipients):
+            part = Part(position=position, recipient=recipient)
+            db.execute(
+                "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.part_values(seq, part)
+            )
+        if new.idempotency_key is not None:
+            db.execute(
+                "INSERT INTO idempotency (tenant, key, digest, call_id, created_at_ms)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (call.tenant, new.idempotency_key, new.digest, call.id, call.created_at_ms),
+            )
+        transaction.told.append(CallAccepted(call))
+        return Receipt(call=call, call_id=call.id)
+
+    async def get(self, call_id: str) -> Call:
+        """Return a call.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            DamagedError: Its stored form is damaged.
+        """
+        found = await self._access.rows("SELECT * FROM call_record WHERE id = ?", (call_id,))
+        if not found:
+            raise _no_such_call(call_id)
+        return rows.call_of(found[0])
+
+    async def detail(self, call_id: str) -> CallDetail:
+        """Return a call with its payload, result and parts.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            DamagedError: Its stored form is damaged.
+        """
+        found = await self._access.rows(_ONE, (call_id,))
+        if not found:
+            raise _no_such_call(call_id)
+        call = rows.call_of(found[0])
+        payload, metadata, body_sum, result, result_sum = found[0][rows.CALL_WIDTH + 2 :]
+        rows.check(f"the payload of call {call_id}", body_sum, call.seq, payload, metadata)
+        if result is not None:
+            rows.check(f"the result of call {call_id}", result_sum, call.seq, result)
+        parts = await self._access.rows(_PARTS, (call.seq,)) if call.parts else []
+        return CallDetail(
+            call=call,
+            payload=payload,
+            metadata=metadata,
+            result=result,
+            parts=tuple(rows.part_of(call.seq, row) for row in parts),
+        )
+
+    async def list(self, wanted: CallFilter, *, before: int | None, limit: int) -> list[Call]:
+        """Return calls, the latest first.
+
+        Args:
+            wanted: Which calls.
+            before: Only calls with a smaller number; from the latest when None.
+            limit: How many at most.
+        """
+        terms = {**msgspec.structs.asdict(wanted), "before": before, "limit": limit}
+        found = await self._access.rows(_list_statement(wanted), terms)
+        return [rows.call_of(row) for row in found]
+
+    async def change(
+        self, call_id: str, decide: Callable[[Call, tuple[Part, ...]], Settlement]
+    ) -> Call:
+        """Move a call by a decision about how it stands now.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            ConflictError: The decision refuses.
+            DamagedError: Its stored form is damaged.
+        """
+
+        def job(transaction: Transaction) -> Call:
+            row = transaction.db.execute(
+                "SELECT * FROM call_record WHERE id = ?", (call_id,)
+            ).fetchone()
+            if row is None:
+                raise _no_such_call(call_id)
+            call = rows.call_of(row)
+            settlement = decide(call, parts_of(transaction.db, call))
+            store_settlement(transaction, call, settlement, self._clock.now_ms())
+            transaction.told.append(CallChanged(settlement.call, settlement.rule))
+            return settlement.call
+
+        return await self._access.write(job)
+
+    async def acknowledge(self, call_id: str) -> Call:
+        """Take note of the evidence against a final state, so that it is no longer shown.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            ConflictError: There is no such evidence.
+        """
+
+        def decide(call: Call, _parts: tuple[Part, ...]) -> Settlement:
+            if call.contradiction is None or call.state not in FINAL_STATES:
+                raise ConflictError(f"nothing speaks against the state of call {call_id}")
+            noted = call.replace(contradiction=None, revision=call.revision + 1)
+            return Settlement(call=noted, rule="contradiction acknowledged")
+
+        return await self.change(call_id, decide)
+
+
+def parts_of(db: sqlite.Connection, call: Call) -> tuple[Part, ...]:
+    """Return the parts of a call as they stand inside a write.
+
+    Raises:
+        DamagedError: The stored form of one is damaged.
+    """
+    if not call.parts:
+        return ()
+    return tuple(rows.part_of(call.seq, row) for row in db.execute(_PARTS, (call.seq,)))
+
+
+def _list_statement(wanted: CallFilter) -> str:
+    if wanted.reference_id is not None:
+        return _BY_REFERENCE
+    if wanted.state == CallState.PROCESSING:
+        return _PROCESSING
+    return _ANY if wanted.state in (None, CallState.COMPLETED) else _BY_STATE
+
+
+def _no_such_call(call_id: Any) -> NotFoundError:
+    return NotFoundError(
+        f"there is no call {call_id}",
+        code="no_such_call",
+        hint="Finished calls are kept for [retention] calls; see 'integrationd calls'.",
+    )

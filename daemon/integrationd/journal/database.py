@@ -1,0 +1,127 @@
+"""The journal's file: opened by one daemon, migrated, checked, and read beside its writer."""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+import aiosqlite
+
+from integrationd.errors import JournalLockedError
+from integrationd.journal import sqlite
+from integrationd.journal.access import Parameters
+from integrationd.journal.migrate import migrate
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+
+
+class FileLock:
+    """Keeps a second daemon away from the journal for as long as it is held.
+
+    Raises:
+        JournalLockedError: Another daemon holds it.
+        OSError: The lock file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise JournalLockedError(f"another daemon owns {path.name[: -len('.lock')]}") from error
+
+    def release(self) -> None:
+        """Let another daemon have the journal."""
+        os.close(self._file)
+
+
+class ReadConnection:
+    """A reading connection of its own, in a thread of its own (through aiosqlite)."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self.outstanding = 0
+
+    @classmethod
+    async def open(cls, path: Path) -> "ReadConnection":
+        """Open the journal for reading.
+
+        Raises:
+            sqlite3.Error: As the library says.
+        """
+
+        def connect() -> sqlite.Connection:
+            connection = sqlite.connect(path)
+            sqlite.prepare_reader(connection)
+            return connection
+
+        # aiosqlite takes any connector, so the fixed SQLite serves here too.
+        return cls(await aiosqlite.Connection(connect, iter_chunk_size=256))
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+        """Return all rows of one statement, read at the last commit."""
+        self.outstanding += 1
+        try:
+            return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type] # rows are tuples, no row factory is set
+        except sqlite.SqliteError as error:
+            raise sqlite.journal_error(error) from error
+        finally:
+            self.outstanding -= 1
+
+    async def close(self) -> None:
+        """Close the connection and end its thread."""
+        await self._connection.close()
+
+
+def open_writer(path: Path) -> tuple[sqlite.Connection, bool]:
+    """Open and migrate the journal; return the writing connection and whether it is exclusive.
+
+    Raises:
+        JournalVersionError: The journal is newer than this program.
+        JournalError: WAL mode is not to be had here.
+        sqlite3.Error: As the library says; for one, the disk is full.
+    """
+    exclusive = sqlite.has_wal_reset_bug()
+    connection = sqlite.connect(path)
+    try:
+        sqlite.prepare_writer(connection, exclusive=exclusive)
+        migrate(connection, lambda version: back_up(connection, path, version))
+    except BaseException:
+        connection.close()
+        raise
+    return connection, exclusive
+
+
+def back_up(connection: sqlite.Connection, path: Path, version: int) -> None:
+    """Copy the journal aside before its schema changes.
+
+    Raises:
+        sqlite3.Error: As the library says; the migration then does not begin.
+    """
+    target = path.with_name(f"{path.name}.v{version}.backup")
+    with contextlib.suppress(FileNotFoundError):
+        target.unlink()
+    connection.execute("VACUUM INTO ?", (str(target),))
+    target.chmod(0o600)
+
+
+def wal_bytes(path: Path) -> int:
+    """Return the size of the write-ahead log."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size
+    except OSError:
+        return 0
+
+
+def recheck(connection: sqlite.Connection) -> str | None:
+    """After a fault: check the file and bring everything into it; return what is wrong, if so.
+
+    Raises:
+        sqlite3.Error: As the library says.
+    """
+    verdict: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        return f"quick_check says: {verdict}"
+    blocked = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return "the checkpoint is blocked by another process" if blocked else None

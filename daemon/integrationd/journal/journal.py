@@ -1,0 +1,354 @@
+"""The journal as a whole: opened, written in groups, kept alive through disk faults.
+
+Its condition is one of ``ready``, ``full`` (the disk has no room: nothing new is accepted, what is
+there is served and delivered), ``recovering`` (the disk failed: closed, reopened, re-checked) and
+``closed``. Nothing here ever deletes or re-creates a journal.
+"""
+
+import asyncio
+import contextlib
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from integrationd.clock import Clock
+from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
+from integrationd.events import Bus, Committed, EventRecord, JournalMoved
+from integrationd.journal import database, sqlite
+from integrationd.journal.access import Parameters
+from integrationd.journal.attempts import Attempts
+from integrationd.journal.breakers import Breakers
+from integrationd.journal.calls import Calls
+from integrationd.journal.chain import Chain, read_position
+from integrationd.journal.event_log import EventLog
+from integrationd.journal.leases import Leases
+from integrationd.journal.ledger import Ledger
+from integrationd.journal.mark import Mark, MarkFile
+from integrationd.journal.writer import Transaction, Writer
+
+PROBE_S = 1.0
+
+_Result = TypeVar("_Result")
+
+
+class Condition(enum.StrEnum):
+    """What the journal can do now."""
+
+    READY = "ready"
+    FULL = "full"
+    RECOVERING = "recovering"
+    CLOSED = "closed"
+
+
+class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person may want to know about the journal.
+
+    Attributes:
+        condition: See :class:`Condition`.
+        reason: Why it is not ready; empty when it is.
+        alarm: A loss that was noticed and nobody has acknowledged; empty when there is none.
+        sqlite_version: The library in use.
+        exclusive: Reads go between commits, since the library is not safe with two connections.
+        wal_bytes: The size of the write-ahead log.
+    """
+
+    condition: Condition
+    reason: str
+    alarm: str
+    sqlite_version: str
+    exclusive: bool
+    wal_bytes: int
+
+
+class Journal:
+    """One daemon's journal.
+
+    Attributes:
+        calls: Accepting, looking at and moving calls.
+        leases: Claiming, settling and reclaiming calls.
+        attempts: The log of exchanges.
+        ledger: The balance.
+        breakers: Breakers across restarts.
+        events: The event log, for reading.
+    """
+
+    def __init__(self, path: Path, key: bytes, bus: Bus, clock: Clock) -> None:
+        self._path = path
+        self._key = key
+        self._bus = bus
+        self._clock = clock
+        self._condition = Condition.CLOSED
+        self._reason = "not opened yet"
+        self._changed = asyncio.Event()
+        self._exclusive = False
+        self._lock: database.FileLock | None = None
+        self._mark: MarkFile | None = None
+        self._db: sqlite.Connection | None = None
+        self._writer: Writer | None = None
+        self._quick: database.ReadConnection | None = None
+        self._slow: database.ReadConnection | None = None
+        self._checkpointing = False
+        self.calls = Calls(self, clock)
+        self.leases = Leases(self, clock)
+        self.attempts = Attempts(self)
+        self.ledger = Ledger(self)
+        self.breakers = Breakers(self)
+        self.events = EventLog(self)
+        bus.subscribe(Committed, self._after_commit)
+
+    @property
+    def condition(self) -> Condition:
+        """What the journal can do now."""
+        return self._condition
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a write or a read is under way."""
+        reads = sum(one.outstanding for one in (self._quick, self._slow) if one)
+        return reads > 0 or (self._writer is not None and self._writer.is_busy)
+
+    def status(self) -> JournalStatus:
+        """Return what a person may want to know."""
+        return JournalStatus(
+            condition=self._condition,
+            reason=self._reason,
+            alarm=self._alarm_file.read_text("utf-8") if self._alarm_file.exists() else "",
+            sqlite_version=".".join(map(str, sqlite.VERSION)),
+            exclusive=self._exclusive,
+            wal_bytes=database.wal_bytes(self._path),
+        )
+
+    async def open(self) -> None:
+        """Take the journal and open it; with a full or failing disk, stay ready to try again.
+
+        Raises:
+            JournalLockedError: Another daemon owns it.
+            JournalVersionError: It is newer than this program.
+            OSError: Its directory cannot be used at all.
+        """
+        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._lock = database.FileLock(self._path.with_name(self._path.name + ".lock"))
+        self._mark = MarkFile(self._path.with_name(self._path.name + ".mark"))
+        try:
+            await self._open_database()
+        except sqlite.SqliteError as error:
+            self._note_fault(error)
+
+    async def _open_database(self) -> None:
+        db, self._exclusive = await asyncio.to_thread(database.open_writer, self._path)
+        self._db = db
+        position = read_position(db)
+        self._compare_with_mark(db, position[0])
+        self.calls.begin_after(_last_call_seq(db))
+        mark = self._mark
+        if mark is None:
+            raise JournalUnavailableError("the journal is closed")
+        chain = Chain(self._key, position)
+        self._writer = Writer(db, chain, mark, self._bus, self._clock, self._note_fault)
+        if not self._exclusive:
+            self._quick = await database.ReadConnection.open(self._path)
+            self._slow = await database.ReadConnection.open(self._path)
+        self._move(Condition.READY, "")
+
+    def _compare_with_mark(self, db: sqlite.Connection, last_event: int) -> None:
+        """Raise the alarm if the journal stands below its high-water mark."""
+        mark = self._mark.read() if self._mark else Mark()
+        found: int = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
+        if found >= mark.commit and last_event >= mark.event:
+            return
+        text = (
+            f"The journal has lost commits: it ends at commit {found} and event {last_event},"
+            f" but commit {mark.commit} and event {mark.event} had been made durable. The disk or"
+            " somebody changed its files. Calls accepted in between are gone.\n"
+        )
+        if not self._alarm_file.exists():
+            self._alarm_file.write_text(text, "utf-8")
+
+    @property
+    def _alarm_file(self) -> Path:
+        return self._path.with_name(self._path.name + ".alarm")
+
+    async def acknowledge_alarm(self, by: str) -> bool:
+        """Take note of a loss, so that it is no longer shown; return whether there was one."""
+        if not self._alarm_file.exists():
+            return False
+        text = self._alarm_file.read_text("utf-8")
+        event = EventRecord(type="journal.acknowledged", data={"by": by, "found": text})
+        now_ms = self._clock.now_ms()
+        await self.write(lambda writing: writing.chain.append(writing.db, event, now_ms))
+        self._alarm_file.unlink(missing_ok=True)
+        return True
+
+    async def run(self) -> None:
+        """Bring the journal back whenever a fault has stopped it; runs for the daemon's life."""
+        while self._condition is not Condition.CLOSED:
+            if self._condition is Condition.READY:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            await self._clock.sleep(PROBE_S)
+            with contextlib.suppress(sqlite.SqliteError, JournalError):
+                await self._try_again()
+
+    async def _try_again(self) -> None:
+        if self._condition is Condition.FULL and self._writer is not None:
+            await self._writer.run(_probe)
+            self._move(Condition.READY, "")
+            return
+        await self._reopen()
+
+    async def _reopen(self) -> None:
+        await self._close_database()
+        try:
+            await self._open_database()
+        except sqlite.SqliteError as error:
+            self._note_fault(error)
+            return
+        if self._db is None or self._exclusive:
+            return
+        # Reading everything once and emptying the WAL shows whether the disk can be trusted again.
+        wrong = await asyncio.to_thread(database.recheck, self._db)
+        if wrong:
+            self._move(Condition.RECOVERING, wrong)
+
+    def _note_fault(self, error: Exception) -> None:
+        fault = sqlite.fault_of(error)
+        if fault is sqlite.Fault.FULL:
+            self._move(Condition.FULL, "The disk has no room for the journal.")
+        elif fault in (sqlite.Fault.BROKEN, sqlite.Fault.BUSY):
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            self._move(Condition.RECOVERING, f"The journal's disk failed: {name}: {error}")
+
+    def _move(self, condition: Condition, reason: str) -> None:
+        moved = condition is not self._condition
+        self._condition, self._reason = condition, reason
+        self._changed.set()
+        if moved:
+            self._bus.publish(JournalMoved(condition=condition.value, reason=reason))
+
+    def refuse_new_work(self) -> None:
+        """Do nothing while the journal can take new calls.
+
+        Raises:
+            JournalFullError: The disk is full.
+            JournalUnavailableError: The journal is recovering or closed.
+        """
+        if self._condition is Condition.READY:
+            return
+        if self._condition is Condition.FULL:
+            raise JournalFullError
+        raise JournalUnavailableError(
+            f"the journal is not ready: {self._reason}", hint="Repeat the request in a moment."
+        )
+
+    async def write(self, job: Callable[[Transaction], _Result], *, heavy: bool = False) -> _Result:
+        """Run a write in the next group and return its result once that is durable.
+
+        Raises:
+            JournalFullError: The disk is full; nothing was kept.
+            JournalUnavailableError: The journal is not open, or the disk failed and it is not
+                known whether the write was kept.
+        """
+        if self._writer is None or self._condition is Condition.RECOVERING:
+            self.refuse_new_work()
+            raise JournalUnavailableError("the journal is not open")
+        return await self._writer.run(job, heavy=heavy)
+
+    async def write_surely(self, job: Callable[[Transaction], _Result]) -> _Result:
+        """Run a write, again after each time the disk failed or was full, until it is durable.
+
+        Raises:
+            JournalUnavailableError: The journal was closed meanwhile.
+        """
+        while True:
+            try:
+                return await self.write(job)
+            except (JournalFullError, JournalUnavailableError):
+                if self._condition is Condition.CLOSED:
+                    raise
+                await self._clock.sleep(PROBE_S)
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+        """Return all rows of a quick SELECT, read at the last commit."""
+        return await self._read(self._quick, sql, parameters)
+
+    async def rows_slowly(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+        """Return all rows of a SELECT that may take long."""
+        return await self._read(self._slow, sql, parameters)
+
+    async def _read(
+        self, reader: database.ReadConnection | None, sql: str, parameters: Parameters
+    ) -> list[sqlite.Row]:
+        if reader is not None:
+            return await reader.rows(sql, parameters)
+        if self._writer is None:
+            self.refuse_new_work()
+        return await self.write(
+            lambda transaction: list(transaction.db.execute(sql, parameters)), heavy=True
+        )
+
+    def _after_commit(self, _event: Committed) -> None:
+        """Checkpoint outside the commit path once the WAL has grown."""
+        writer = self._writer
+        if self._checkpointing or writer is None:
+            return
+        if database.wal_bytes(self._path) < database.CHECKPOINT_BYTES:
+            return
+        self._checkpointing = True
+        if self._slow is None:
+            writer.between_groups(self._checkpoint_between)
+        else:
+            self._checkpoint = asyncio.ensure_future(self._checkpoint_beside(self._slow, writer))
+
+    async def _checkpoint_beside(self, reader: database.ReadConnection, writer: Writer) -> None:
+        """Move most of the WAL in another thread, the rest between two groups."""
+        try:
+            await reader.rows("PRAGMA wal_checkpoint(PASSIVE)")
+        except JournalError:
+            self._checkpointing = False
+            return
+        writer.between_groups(self._checkpoint_between)
+
+    def _checkpoint_between(self, db: sqlite.Connection) -> None:
+        try:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            self._checkpointing = False
+
+    async def close(self) -> None:
+        """Finish the writes that wait, bring the WAL into the file and release the journal."""
+        self._condition, self._reason = Condition.CLOSED, "the daemon is stopping"
+        self._changed.set()
+        await self._close_database()
+        if self._mark is not None:
+            self._mark.close()
+            self._mark = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    async def _close_database(self) -> None:
+        if self._writer is not None:
+            await self._writer.close()
+            self._writer = None
+        for reader in (self._quick, self._slow):
+            if reader is not None:
+                await reader.close()
+        self._quick = self._slow = None
+        if self._db is not None:
+            with contextlib.suppress(sqlite.SqliteError):
+                # Closing the last connection checkpoints, which waits for the disk.
+                await asyncio.to_thread(self._db.close)
+            self._db = None
+
+
+def _probe(transaction: Transaction) -> None:
+    """Write nothing of its own; the group's own number takes the room that is asked about."""
+
+
+def _last_call_seq(db: sqlite.Connection) -> int:
+    found: int | None = db.execute("SELECT max(seq) FROM call").fetchone()[0]
+    return found or 0

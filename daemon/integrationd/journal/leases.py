@@ -1,0 +1,351 @@
+"""Leases: calls claimed for an attempt, settled under the lease, reclaimed when it is over."""
+
+from collections.abc import Callable, Sequence
+
+from integrationd.call import Attempt, AttemptKind, Call, CallState, Lease, Part, Priority
+from integrationd.clock import Clock
+from integrationd.errors import DamagedError
+from integrationd.events import AttemptEnded, CallChanged, CallDamaged, EventRecord
+from integrationd.journal import rows, sqlite
+from integrationd.journal.access import Access
+from integrationd.journal.calls import parts_of
+from integrationd.journal.settled import ChangedError, store_attempt, store_settlement
+from integrationd.journal.writer import Transaction
+from integrationd.settlement import Settlement
+
+_DUE = (
+    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r JOIN call_body AS b USING (seq)"
+    " WHERE r.lane = ? AND r.priority = ? AND r.state = 'pending' AND r.due_at_ms <= ?"
+    " AND r.damaged_at_ms IS NULL ORDER BY r.due_at_ms LIMIT ?"
+)
+_TO_ASK = (
+    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r JOIN call_body AS b USING (seq)"
+    " WHERE r.connection = ? AND r.ask_at_ms <= ? AND r.ask_at_ms IS NOT NULL"
+    " AND r.lease_id IS NULL AND r.damaged_at_ms IS NULL ORDER BY r.ask_at_ms LIMIT ?"
+)
+_LEASED = (
+    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r JOIN call_body AS b USING (seq)"
+    " WHERE r.lease_id IS NOT NULL AND r.lease_until_ms <= ? AND r.damaged_at_ms IS NULL"
+    " ORDER BY r.seq LIMIT ?"
+)
+_PAST_DEADLINE = (
+    "SELECT * FROM call_record WHERE state = 'pending' AND damaged_at_ms IS NULL"
+    " AND coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) <= ?"
+    " ORDER BY coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) LIMIT ?"
+)
+_FAR_FUTURE = 1 << 62
+
+# Of this many claimed calls of a lane one is taken from the least urgent end, so that a starved
+# low call still moves.
+STARVATION_SHARE = 10
+
+
+class Leases:
+    """Claims, settles and reclaims."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._access = access
+        self._clock = clock
+        self._last_id = clock.now_ms() << 20
+        self._claimed = 0
+
+    async def claim(
+        self, lane: str, connection: str, limit: int, lease_ms: int
+    ) -> tuple[list[Lease], int | None]:
+        """Lease up to ``limit`` due calls of a lane for a send through ``connection``.
+
+        The claim is durable when this returns. The most urgent calls come first.
+
+        Returns:
+            The leases, and when the lane has work next: None if it has none, a time in the past
+            if there is more than was taken.
+        """
+
+        def job(transaction: Transaction) -> tuple[list[Lease], int | None]:
+            now_ms = self._clock.now_ms()
+            found = self._due_rows(transaction, lane, now_ms, limit)
+            leases = [
+                self._lease_to_send(transaction, call, payload, connection, now_ms + lease_ms)
+                for call, payload in found
+            ]
+            self._claimed += len(leases)
+            return leases, next_due_ms(transaction.db, lane)
+
+        return await self._access.write(job)
+
+    def _due_rows(
+        self, transaction: Transaction, lane: str, now_ms: int, limit: int
+    ) -> list[tuple[Call, bytes]]:
+        starved = self._starved_share(limit)
+        taken: dict[int, tuple[Call, bytes]] = {}
+        for priority in reversed(Priority):
+            if starved > len(taken):
+                self._take(transaction, taken, (lane, priority, now_ms, starved - len(taken)))
+        for priority in Priority:
+            if len(taken) < limit:
+                # Rows already taken may come again, so ask for as many more.
+                self._take(transaction, taken, (lane, priority, now_ms, limit), limit)
+        return list(taken.values())
+
+    def _starved_share(self, limit: int) -> int:
+        """Of the next ``limit`` claims, how many go to the least urgent call."""
+        before = self._claimed // STARVATION_SHARE
+        return (self._claimed + limit) // STARVATION_SHARE - before
+
+    def _take(
+        self,
+        transaction: Transaction,
+        taken: dict[int, tuple[Call, bytes]],
+        terms: tuple[str, int, int, int],
+        limit: int = _FAR_FUTURE,
+    ) -> None:
+        for row in transaction.db.execute(_DUE, terms).fetchall():
+            if len(taken) >= limit:
+                return
+            opened = _open(transaction, row, self._clock.now_ms())
+            if opened is not None:
+                taken.setdefault(opened[0].seq, opened)
+
+    def _lease_to_send(
+        self, transaction: Transaction, call: Call, payload: bytes, connection: str, until_ms: int
+    ) -> Lease:
+        self._last_id += 1
+        leased = call.replace(
+            state=CallState.PROCESSING,
+            revision=call.revision + 1,
+            connection=connection,
+            tries=call.tries + 1,
+            due_at_ms=None,
+            lease_id=self._last_id,
+            last_lease_id=self._last_id,
+            lease_until_ms=until_ms,
+        )
+        transaction.db.execute(rows.STORE_CALL, rows.store_values(leased, call.revision))
+        parts = parts_of(transaction.db, call)
+        return Lease(call=leased, payload=payload, kind=AttemptKind.SEND, parts=parts)
+
+    async def claim_to_ask(
+        self, connection: str, limit: int, lease_ms: int
+    ) -> tuple[list[Lease], int | None]:
+        """Lease up to ``limit`` waiting or unknown calls that are to be asked about now.
+
+        Returns:
+            The leases, and when the connection has something to ask next.
+        """
+
+        def job(transaction: Transaction) -> tuple[list[Lease], int | None]:
+            now_ms = self._clock.now_ms()
+            found = transaction.db.execute(_TO_ASK, (connection, now_ms, limit)).fetchall()
+            opened = [_open(transaction, row, now_ms) for row in found]
+            leases = [
+                self._lease_to_ask(transaction, *one, now_ms + lease_ms) for one in opened if one
+            ]
+            return leases, next_ask_ms(transaction.db, connection)
+
+        return await self._access.write(job)
+
+    def _lease_to_ask(
+        self, transaction: Transaction, call: Call, payload: bytes, until_ms: int
+    ) -> Lease:
+        self._last_id += 1
+        leased = call.replace(
+            revision=call.revision + 1, lease_id=self._last_id, lease_until_ms=until_ms
+        )
+        transaction.db.execute(rows.STORE_CALL, rows.store_values(leased, call.revision))
+        parts = parts_of(transaction.db, call)
+        return Lease(call=leased, payload=payload, kind=AttemptKind.QUERY, parts=parts)
+
+    async def settle(
+        self,
+        lease: Lease,
+        settlement: Settlement,
+        attempt: Attempt | None = None,
+        beside: Callable[[Transaction], None] | None = None,
+    ) -> Call | None:
+        """Write what became of a leased call, as often as it takes, and return None.
+
+        If the lease is no longer ours, nothing but the attempt is written and the call as it now
+        stands is returned; the caller weighs the result as late evidence.
+
+        Args:
+            lease: The lease under which the attempt was made.
+            settlement: What to write.
+            attempt: The exchange, if there was one.
+            beside: Further statements for the same commit.
+        """
+
+        def job(transaction: Transaction) -> Call | None:
+            try:
+                # The revision changes with the lease, so it guards both.
+                now_ms = self._clock.now_ms()
+                store_settlement(transaction, lease.call, settlement, now_ms, attempt)
+            except ChangedError:
+                return self._settled_otherwise(transaction, lease, settlement, attempt)
+            if beside is not None:
+                beside(transaction)
+            if attempt is not None:
+                transaction.told.append(AttemptEnded(settlement.call, attempt))
+            transaction.told.append(CallChanged(settlement.call, settlement.rule))
+            return None
+
+        return await self._access.write_surely(job)
+
+    def _settled_otherwise(
+        self,
+        transaction: Transaction,
+        lease: Lease,
+        settlement: Settlement,
+        attempt: Attempt | None,
+    ) -> Call | None:
+        current = _current(transaction.db, lease.call.seq)
+        ours = current is not None and current.last_lease_id == lease.call.last_lease_id
+        if current is None or (ours and current.revision == settlement.call.revision):
+            # Pruned, or kept before by a commit of which nobody could tell.
+            return None
+        if attempt is not None:
+            store_attempt(transaction, lease.call, attempt, "late", None)
+        return current
+
+    async def look(self, seq: int) -> tuple[Call | None, tuple[Part, ...]]:
+        """Return a call and its parts as they stand now; None if it has been pruned."""
+
+        def job(transaction: Transaction) -> tuple[Call | None, tuple[Part, ...]]:
+            current = _current(transaction.db, seq)
+            return current, parts_of(transaction.db, current) if current else ()
+
+        return await self._access.write_surely(job)
+
+    async def store_late(self, before: Call, settlement: Settlement) -> bool:
+        """Write what late evidence means; return False if the call has moved again meanwhile."""
+
+        def job(transaction: Transaction) -> bool:
+            current = _current(transaction.db, before.seq)
+            if current is None or current.revision != before.revision:
+                return False
+            store_settlement(transaction, before, settlement, self._clock.now_ms())
+            transaction.told.append(CallChanged(settlement.call, settlement.rule))
+            return True
+
+        return await self._access.write_surely(job)
+
+    async def leased(self, until_ms: int | None, limit: int) -> list[Lease]:
+        """Return the leases that were over at ``until_ms``, or all of them when None."""
+        bound = _FAR_FUTURE if until_ms is None else until_ms
+        found = await self._access.rows(_LEASED, (bound, limit))
+        return [_lease_of(row) for row in found if row[rows.CALL_WIDTH + 1] is None]
+
+    async def past_deadline(self, limit: int) -> list[Call]:
+        """Return pending calls whose time to expire or to give up has come."""
+        found = await self._access.rows(_PAST_DEADLINE, (self._clock.now_ms(), limit))
+        return [rows.call_of(row) for row in found]
+
+    async def next_deadline_ms(self) -> int | None:
+        """Return when the next pending call expires or is given up."""
+        found = await self._access.rows(
+            "SELECT min(coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms)) FROM call"
+            " WHERE state = 'pending' AND damaged_at_ms IS NULL"
+        )
+        due: int | None = found[0][0]
+        return due
+
+    async def lease_one(self, call: Call, connection: str, lease_ms: int) -> Lease | None:
+        """Lease one pending call whatever its due time, to settle it without an attempt."""
+
+        def job(transaction: Transaction) -> Lease | None:
+            current = _current(transaction.db, call.seq)
+            if current is None or current.revision != call.revision:
+                return None
+            until_ms = self._clock.now_ms() + lease_ms
+            return self._lease_to_send(transaction, call, b"", connection, until_ms)
+
+        return await self._access.write(job)
+
+    async def expire(self, settled: Sequence[tuple[Call, Settlement]]) -> None:
+        """Write the settlements of expired calls, leaving out any that has moved meanwhile."""
+
+        def job(transaction: Transaction) -> None:
+            now_ms = self._clock.now_ms()
+            for before, settlement in settled:
+                current = _current(transaction.db, before.seq)
+                if current is not None and current.revision == before.revision:
+                    store_settlement(transaction, before, settlement, now_ms)
+                    transaction.told.append(CallChanged(settlement.call, settlement.rule))
+
+        await self._access.write_surely(job)
+
+    async def lanes(self) -> list[str]:
+        """Return every lane with pending calls, by one index seek each."""
+        found = await self._access.rows_slowly(
+            "WITH RECURSIVE lane(name) AS ("
+            " SELECT min(lane) FROM call WHERE state = 'pending' AND damaged_at_ms IS NULL"
+            " UNION ALL"
+            " SELECT (SELECT min(lane) FROM call WHERE lane > name AND state = 'pending'"
+            "  AND damaged_at_ms IS NULL)"
+            " FROM lane WHERE name IS NOT NULL)"
+            " SELECT name FROM lane WHERE name IS NOT NULL"
+        )
+        return [row[0] for row in found]
+
+    async def connections_to_ask(self) -> list[str]:
+        """Return the connections with waiting or unknown calls that are to be asked about."""
+        found = await self._access.rows_slowly(
+            "SELECT DISTINCT connection FROM call WHERE ask_at_ms IS NOT NULL"
+            " AND lease_id IS NULL AND damaged_at_ms IS NULL"
+        )
+        return [row[0] for row in found]
+
+
+def next_due_ms(db: sqlite.Connection, lane: str) -> int | None:
+    """Return when the lane has work next: one index seek per priority."""
+    dues = [
+        db.execute(
+            "SELECT min(due_at_ms) FROM call WHERE lane = ? AND priority = ?"
+            " AND state = 'pending' AND damaged_at_ms IS NULL",
+            (lane, priority),
+        ).fetchone()[0]
+        for priority in (0, 1, 2)
+    ]
+    return min((due for due in dues if due is not None), default=None)
+
+
+def next_ask_ms(db: sqlite.Connection, connection: str) -> int | None:
+    """Return when the connection has something to ask next."""
+    found: int | None = db.execute(
+        "SELECT min(ask_at_ms) FROM call WHERE connection = ? AND ask_at_ms IS NOT NULL"
+        " AND lease_id IS NULL AND damaged_at_ms IS NULL",
+        (connection,),
+    ).fetchone()[0]
+    return found
+
+
+def _current(db: sqlite.Connection, seq: int) -> Call | None:
+    row = db.execute("SELECT * FROM call_record WHERE seq = ?", (seq,)).fetchone()
+    return rows.call_of(row) if row else None
+
+
+def _open(transaction: Transaction, row: sqlite.Row, now_ms: int) -> tuple[Call, bytes] | None:
+    """Return call and payload of a joined row, or set the call aside if it is damaged."""
+    try:
+        lease = _lease_of(row)
+        parts_of(transaction.db, lease.call)
+    except DamagedError as error:
+        _set_aside(transaction, row, str(error), now_ms)
+        return None
+    return lease.call, lease.payload
+
+
+def _lease_of(row: sqlite.Row) -> Lease:
+    call = rows.call_of(row)
+    payload, metadata, body_sum = row[rows.CALL_WIDTH + 2 :]
+    rows.check(f"the payload of call {call.id}", body_sum, call.seq, payload, metadata)
+    kind = AttemptKind.SEND if call.state is CallState.PROCESSING else AttemptKind.QUERY
+    return Lease(call=call, payload=payload, kind=kind)
+
+
+def _set_aside(transaction: Transaction, row: sqlite.Row, found: str, now_ms: int) -> None:
+    """Keep a damaged call out of every claim; it stays where it is for salvage."""
+    seq, call_id = row[0], str(row[1])
+    transaction.db.execute("UPDATE call SET damaged_at_ms = ? WHERE seq = ?", (now_ms, seq))
+    event = EventRecord(type="journal.damaged", data={"found": found}, call_id=call_id)
+    transaction.chain.append(transaction.db, event, now_ms)
+    transaction.told.append(CallDamaged(call_id))

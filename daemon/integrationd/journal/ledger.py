@@ -1,0 +1,74 @@
+"""The ledger: every accepted call is in exactly one state, per tenant and connection."""
+
+import msgspec
+
+from integrationd.journal.access import Access
+
+
+class LedgerLine(msgspec.Struct, frozen=True):
+    """How many calls one tenant has through one connection, by state.
+
+    Attributes:
+        tenant: Whose calls.
+        connection: The connection; None while none is chosen.
+        accepted: Calls that were accepted, ever.
+    """
+
+    tenant: str
+    connection: str | None
+    accepted: int
+    pending: int
+    processing: int
+    waiting: int
+    unknown: int
+    completed: int
+    failed: int
+    expired: int
+    cancelled: int
+
+    @property
+    def balances(self) -> bool:
+        """Whether every accepted call is accounted for."""
+        return self.accepted == (
+            self.pending
+            + self.processing
+            + self.waiting
+            + self.unknown
+            + self.completed
+            + self.failed
+            + self.expired
+            + self.cancelled
+        )
+
+
+class Ledger:
+    """The table of counters, kept by the schema's triggers."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def lines(self) -> list[LedgerLine]:
+        """Return the balance per tenant and connection, all read at one commit."""
+        found = await self._access.rows(
+            "SELECT tenant, nullif(connection, ''), accepted, pending, processing, waiting,"
+            " unknown, completed, failed, expired, cancelled FROM ledger WHERE accepted <> 0"
+            " OR pruned_completed + pruned_failed + pruned_expired + pruned_cancelled <> 0"
+            " ORDER BY tenant, connection"
+        )
+        return [LedgerLine(*row) for row in found]
+
+    async def oldest_pending_ms(self) -> int | None:
+        """Return when the oldest pending call was accepted."""
+        found = await self._access.rows(
+            "SELECT created_at_ms FROM call WHERE state = 'pending'"
+            " AND state NOT IN ('processing', 'completed') ORDER BY seq LIMIT 1"
+        )
+        return found[0][0] if found else None
+
+    async def attention(self) -> dict[str, int]:
+        """Count what a person should look at: damaged and contradicted calls."""
+        found = await self._access.rows(
+            "SELECT (SELECT count(*) FROM call WHERE damaged_at_ms IS NOT NULL),"
+            " (SELECT count(*) FROM call WHERE contradiction IS NOT NULL)"
+        )
+        return {"damaged": found[0][0], "contradicted": found[0][1]}
