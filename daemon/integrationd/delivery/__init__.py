@@ -1,0 +1,1 @@
+"""Delivery: from a leased call to a settled one."""

@@ -1,0 +1,68 @@
+"""Answers: what plugins return or raise, and what that means when it is neither."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from integrationd.call import AttemptKind
+from integrationd.sdk import classify
+from integrationd.sdk import outcome as said
+
+Answer: TypeAlias = said.Outcome | said.Finding
+
+_NAMES: Mapping[type, str] = {
+    said.Delivered: "delivered",
+    said.Accepted: "accepted",
+    said.Rejected: "rejected",
+    said.Throttled: "throttled",
+    said.Retryable: "retryable",
+    said.Uncertain: "uncertain",
+    said.Done: "done",
+    said.Refused: "refused",
+    said.Pending: "pending",
+    said.NeverHappened: "never_happened",
+    said.CannotTell: "cannot_tell",
+}
+
+
+def name_of(answer: Answer) -> str:
+    """Return the answer's name in snake case."""
+    return _NAMES[type(answer)]
+
+
+def reason_of(answer: Answer) -> tuple[str | None, str | None]:
+    """Return the answer's machine word and its sentence, where it has them."""
+    detail = getattr(answer, "detail", None) or getattr(answer, "proof", None)
+    return getattr(answer, "reason", None), detail or None
+
+
+def is_an_answer(value: Any, kind: AttemptKind) -> bool:
+    """Say whether a plugin may end an attempt of this kind with ``value``."""
+    wanted = said.Outcome if kind is AttemptKind.SEND else said.Finding
+    return isinstance(value, wanted)
+
+
+def fault_of(error: Exception, sent: bool | None) -> said.Outcome:
+    """Turn what a plugin raised into an outcome, by what had left the machine until then.
+
+    Args:
+        error: What was raised; a ``TimeoutError`` is the attempt's own deadline.
+        sent: False if certainly nothing had left, True if something had, None if nobody knows.
+    """
+    meant = _meaning(error)
+    if isinstance(meant, said.Rejected):
+        return meant
+    reason, detail = meant.reason, meant.detail
+    if sent is False:
+        return said.Retryable(reason=reason, detail=detail, sent=False)
+    return said.Uncertain(reason=reason, detail=detail)
+
+
+def _meaning(error: Exception) -> said.Rejected | said.Retryable | said.Uncertain:
+    if isinstance(error, TimeoutError):
+        return said.Uncertain(reason="timeout", detail="No answer before the attempt's deadline.")
+    known = classify.of_error(error)
+    if isinstance(known, said.Rejected | said.Retryable | said.Uncertain):
+        return known
+    return said.Uncertain(
+        reason="plugin_error", detail=f"The plugin raised {type(error).__name__}: {error}"
+    )

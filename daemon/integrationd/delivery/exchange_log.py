@@ -1,0 +1,73 @@
+"""What is kept of an attempt's exchanges: masked first, then written."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from integrationd.masking import Masker
+from integrationd.sdk.exchange import Exchange, HeaderPairs, Recorder
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """The masked record of an attempt.
+
+    Attributes:
+        status_code: The last reply's status, where there was one.
+        request: What was sent, as JSON: an object, or a list where there were several requests.
+        response: What came back, likewise.
+    """
+
+    status_code: int | None = None
+    request: str | None = None
+    response: str | None = None
+
+
+def describe(recorder: Recorder | None, masker: Masker) -> Seen:
+    """Return the masked record of an attempt's exchanges."""
+    exchanges = recorder.exchanges if recorder else []
+    if not exchanges:
+        return Seen()
+    return Seen(
+        status_code=exchanges[-1].status,
+        request=_json([_request(one, masker) for one in exchanges]),
+        response=_json([_response(one, masker) for one in exchanges]),
+    )
+
+
+def _request(exchange: Exchange, masker: Masker) -> dict[str, Any]:
+    return {
+        "method": exchange.method,
+        "url": masker.url(exchange.url),
+        "headers": masker.headers(exchange.request_headers),
+        "body": masker.body(exchange.request_body, _type_of(exchange.request_headers)),
+        "bytes": exchange.request_bytes,
+    }
+
+
+def _response(exchange: Exchange, masker: Masker) -> dict[str, Any]:
+    if exchange.status is None:
+        return {"error": masker.text(exchange.error)}
+    return {
+        "status": exchange.status,
+        "headers": masker.headers(exchange.response_headers),
+        "body": masker.body(exchange.response_body, _type_of(exchange.response_headers)),
+        "bytes": exchange.response_bytes,
+        "error": masker.text(exchange.error) if exchange.error else "",
+    }
+
+
+def _type_of(headers: HeaderPairs) -> str | None:
+    for name, value in headers:
+        if name.lower() == "content-type":
+            return value
+    return None
+
+
+def _json(described: Sequence[dict[str, Any]]) -> str:
+    value: Any = described[0] if len(described) == 1 else described
+    return _encode(value).decode()

@@ -1,0 +1,186 @@
+"""What has to be done now and then: reclaim, expire, prune; each step can be run by hand."""
+
+from collections.abc import Mapping
+
+import anyio
+
+from integrationd.call import AttemptKind, Call, CallState, Lease
+from integrationd.clock import Clock
+from integrationd.delivery.routing import Routing
+from integrationd.delivery.terms import Terms
+from integrationd.errors import DamagedError, JournalError
+from integrationd.events import Bus, CallAccepted, CallChanged
+from integrationd.journal import Journal, Retention
+from integrationd.retry import Jitter
+from integrationd.sdk import outcome as said
+from integrationd.settlement import (
+    Policy,
+    Settlement,
+    expire,
+    settle_finding,
+    settle_send,
+    settle_unrepeatable,
+)
+
+STEP = 200
+RECLAIM_EVERY_S = 10.0
+PRUNE_EVERY_S = 300.0
+JOURNAL_PAUSE_S = 1.0
+LONGEST_NAP_S = 3600.0
+
+
+class Reclaimer:
+    """Ends leases that nobody holds any more; what they were for may have arrived."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        routing: Routing,
+        terms: Mapping[str, Terms],
+        clock: Clock,
+        jitter: Jitter,
+    ) -> None:
+        self._journal = journal
+        self._routing = routing
+        self._terms = terms
+        self._clock = clock
+        self._jitter = jitter
+
+    async def reclaim_all(self) -> int:
+        """End every lease, whenever it would end; for the start of the daemon."""
+        return await self._reclaim(None)
+
+    async def run_once(self) -> int:
+        """End the leases whose time is over and return how many there were."""
+        return await self._reclaim(self._clock.now_ms())
+
+    async def run(self) -> None:
+        """Reclaim for the daemon's life."""
+        while True:
+            await self._clock.sleep(RECLAIM_EVERY_S)
+            try:
+                await self.run_once()
+            except JournalError:
+                continue
+
+    async def _reclaim(self, until_ms: int | None) -> int:
+        count = 0
+        while leases := await self._journal.leases.leased(until_ms, STEP):
+            for lease in leases:
+                await self._journal.leases.settle(lease, self._settlement(lease))
+            count += len(leases)
+        return count
+
+    def _settlement(self, lease: Lease) -> Settlement:
+        policy, now_ms = self.policy(lease), self._clock.now_ms()
+        detail = "The attempt was cut short before its result was known."
+        if lease.kind is AttemptKind.QUERY:
+            finding = said.CannotTell(reason="interrupted", detail=detail)
+            return settle_finding(
+                lease.call, lease.parts, finding, policy, now_ms=now_ms, jitter=self._jitter
+            )
+        return settle_send(
+            lease.call,
+            lease.parts,
+            said.Uncertain(reason="interrupted", detail=detail),
+            policy,
+            started_ms=now_ms,
+            now_ms=now_ms,
+            jitter=self._jitter,
+        )
+
+    def policy(self, lease: Lease) -> Policy:
+        """Return the rules for a call outside an attempt; nothing repeats if they are not known."""
+        call = lease.call
+        connection = self._routing.of_lane(f"@{call.connection}")
+        if connection is None or call.operation not in connection.plugin.operations:
+            return Policy.for_refusal()
+        served = connection.plugin.operations[call.operation]
+        try:
+            request = served.decode(lease.payload)
+        except ValueError:
+            return Policy.for_refusal()
+        return self._terms[connection.name].policy(call, connection, served, request)
+
+
+class Expirer:
+    """Ends pending calls whose time is over, on the dot and not by polling."""
+
+    def __init__(
+        self, journal: Journal, reclaimer: Reclaimer, bus: Bus, clock: Clock, jitter: Jitter
+    ) -> None:
+        self._journal = journal
+        self._reclaimer = reclaimer
+        self._clock = clock
+        self._jitter = jitter
+        self._next_ms: int | None = None
+        self._wake = anyio.Event()
+        bus.subscribe(CallAccepted, lambda event: self._note(event.call))
+        bus.subscribe(CallChanged, lambda event: self._note(event.call))
+
+    def _note(self, call: Call) -> None:
+        if call.state is not CallState.PENDING:
+            return
+        if self._next_ms is None or call.deadline_ms < self._next_ms:
+            self._next_ms = call.deadline_ms
+            self._wake.set()
+
+    async def run_once(self) -> int:
+        """End what is over and return how many calls that were."""
+        count = 0
+        while calls := await self._journal.leases.past_deadline(STEP):
+            now_ms = self._clock.now_ms()
+            plain = [(call, expire(call, now_ms)) for call in calls if not call.doubt]
+            await self._journal.leases.expire(plain)
+            for call in calls:
+                if call.doubt:
+                    await self._end_in_doubt(call)
+            count += len(calls)
+        return count
+
+    async def _end_in_doubt(self, call: Call) -> None:
+        """An earlier send may have arrived: the call is not expired but unknown."""
+        connection = call.connection or call.lane[1:]
+        lease = await self._journal.leases.lease_one(call, connection, 60_000)
+        if lease is None:
+            return
+        policy = self._reclaimer.policy(lease)
+        settlement = settle_unrepeatable(
+            lease.call, lease.parts, policy, self._clock.now_ms(), self._jitter
+        )
+        await self._journal.leases.settle(lease, settlement)
+
+    async def run(self) -> None:
+        """Expire for the daemon's life."""
+        while True:
+            self._wake = anyio.Event()
+            try:
+                await self.run_once()
+                self._next_ms = await self._journal.leases.next_deadline_ms()
+            except (JournalError, DamagedError):
+                await self._clock.sleep(JOURNAL_PAUSE_S)
+                continue
+            await self._nap()
+
+    async def _nap(self) -> None:
+        seconds = LONGEST_NAP_S
+        if self._next_ms is not None:
+            seconds = min(seconds, max(0.0, (self._next_ms - self._clock.now_ms()) / 1000))
+        await self._clock.wait(self._wake, seconds)
+
+
+class Pruner:
+    """Prunes what has been kept long enough."""
+
+    def __init__(self, retention: Retention, clock: Clock) -> None:
+        self._retention = retention
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Prune for the daemon's life."""
+        while True:
+            try:
+                gone = await self._retention.prune_once()
+            except JournalError:
+                gone = 0
+            await self._clock.sleep(1.0 if gone else PRUNE_EVERY_S)

@@ -1,0 +1,26 @@
+"""The daemon's own limit on attempts under way at a time."""
+
+from collections.abc import Callable
+
+
+class Slots:
+    """Counts the attempts that may still start.
+
+    Args:
+        limit: How many may be under way at a time.
+        on_room: Called when there is room again after there was none.
+    """
+
+    def __init__(self, limit: int, on_room: Callable[[], None]) -> None:
+        self.free = limit
+        self._on_room = on_room
+
+    def take(self) -> None:
+        """Begin an attempt."""
+        self.free -= 1
+
+    def give_back(self) -> None:
+        """End an attempt."""
+        self.free += 1
+        if self.free == 1:
+            self._on_room()

@@ -1,0 +1,248 @@
+"""When calls go: due times, priorities, limits, breaker, expiry, shutdown, restart."""
+
+import itertools
+from pathlib import Path
+
+import anyio
+
+from integrationd.call import CallState
+from integrationd.events import BreakerMoved
+from integrationd.journal import CallFilter
+from tests.delivery.conftest import Play
+from tests.delivery.world import World
+from tests.virtual_time import VirtualLoop, run_virtually
+
+
+def test_call_does_not_go_before_its_time(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            due_ms = world.clock.now_ms() + 3_600_000
+            call = await world.accept("hold", not_before=_at(due_ms))
+
+            await world.settled(call)
+
+            assert world.plugin.times_ms[call.id][0] >= due_ms
+            assert world.clock.now_ms() - due_ms < 1000
+
+    play(story)
+
+
+def test_urgent_calls_go_first_and_low_ones_still_move(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.opened():
+            one_second = {"script": ["slow:1"]}
+            await world.accept_many("hold", [one_second] * 5, priority="low")
+            await world.accept_many("hold", [one_second] * 60, priority="high")
+            order = await _order_of_delivery(world)
+
+        places = [place for place, priority in enumerate(order) if priority == 2]
+        assert places[0] > 0
+        assert places[0] <= 20
+        assert places[-1] < 60
+
+    play(story, concurrency=1)
+
+
+def test_rate_limit_holds_over_any_window(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            calls = await world.accept_many("hold", [{}] * 60)
+            for call in calls:
+                await world.settled(call)
+            times = sorted(
+                at_ms for call in calls for at_ms in world.plugin.times_ms[call.id]
+            )
+        assert all(later - earlier >= 99 for earlier, later in itertools.pairwise(times))
+
+    play(story, rate_limit="10/s")
+
+
+def test_breaker_opens_probes_and_closes(play: Play) -> None:
+    async def story(world: World) -> None:
+        moves: list[tuple[str, str]] = []
+        world.bus.subscribe(BreakerMoved, lambda event: moves.append((event.before, event.after)))
+        async with world.running():
+            await world.accept_many("hold", [{"script": ["rejected"]}] * 3)
+            calls = await world.accept_many(
+                "hold", [{"script": ["never_left"] * 5 + ["delivered"]}] * 3
+            )
+            calls += await world.accept_many("hold", [{}] * 3)
+            for call in calls:
+                await world.settled(call)
+
+        assert moves[0] == ("closed", "open")
+        assert moves[-1] == ("half_open", "closed")
+        assert ("closed", "half_open") not in moves
+
+    play(story)
+
+
+def test_open_breaker_survives_a_restart(tmp_path: Path) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        first = World(tmp_path, loop)
+        async with first.running():
+            await first.accept_many("hold", [{"script": ["never_left"]}] * 6)
+            await anyio.sleep(1)
+            assert first.delivery.gate("stage").status().breaker == "open"
+
+        second = World(tmp_path, loop)
+        async with second.running():
+            await anyio.sleep(0.1)
+            assert second.delivery.gate("stage").status().breaker == "open"
+
+    run_virtually(story)
+
+
+def test_expired_call_is_never_sent_and_says_why(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            call = await world.accept("hold", {"script": ["never_left"]}, expires_in=300)
+
+            detail = await world.settled(call)
+
+            assert detail.call.state is CallState.EXPIRED
+            assert "Nobody listens" in (detail.call.detail or "")
+            assert detail.call.finished_at_ms is not None
+            assert detail.call.expires_at_ms is not None
+            assert detail.call.finished_at_ms - detail.call.expires_at_ms < 1000
+
+    play(story)
+
+
+def test_call_with_a_send_in_doubt_does_not_expire_but_becomes_unknown(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            call = await world.accept(
+                "keyed", {"script": ["uncertain", "never_left"]}, expires_in=120
+            )
+
+            detail = await world.until(call, CallState.UNKNOWN)
+
+            assert detail.call.doubt == 1
+
+    play(story)
+
+
+def test_outage_of_72_hours_spends_nothing_and_drains_by_urgency(play: Play) -> None:
+    outage_h = 71
+
+    async def story(world: World) -> None:
+        async with world.running():
+            end_ms = world.clock.now_ms() + outage_h * 3_600_000
+            _take_provider_down_until(world, end_ms)
+            calls = await world.accept_many("hold", [{}] * 150, priority="low")
+            calls += await world.accept_many("hold", [{}] * 50, priority="high")
+            while world.clock.now_ms() < end_ms:
+                await anyio.sleep(600)
+            for call in calls:
+                detail = await world.settled(call)
+                assert detail.call.state is CallState.COMPLETED
+                assert detail.call.attempts == 1
+
+        assert world.clock.now_ms() - end_ms < 3_600_000
+
+    play(story, breaker={"open_for": "15m"})
+
+
+def test_longer_outage_ends_in_giving_up(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            call = await world.accept("hold", {"script": ["never_left"]})
+            began_ms = world.clock.now_ms()
+
+            detail = await world.settled(call)
+
+            assert detail.call.reason == "gave_up"
+            assert 71 * 3_600_000 < world.clock.now_ms() - began_ms <= 72 * 3_600_000 + 60_000
+            assert detail.call.attempts == 0
+
+    play(story)
+
+
+def test_lease_of_an_earlier_run_is_an_uncertain_send(tmp_path: Path) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        first = World(tmp_path, loop)
+        async with first.opened():
+            held = await first.accept("hold", {"script": ["delivered"]})
+            keyed = await first.accept("keyed", {"script": ["delivered"]})
+            for call in (held, keyed):
+                await first.journal.leases.claim(call.lane, "stage", 1, 60_000)
+
+        second = World(tmp_path, loop)
+        async with second.running():
+            unknown = await second.until(held, CallState.UNKNOWN)
+            repeated = await second.settled(keyed)
+
+            assert unknown.call.reason == "interrupted"
+            assert repeated.call.state is CallState.COMPLETED
+            assert second.plugin.sends[held.id] == 0
+
+    run_virtually(story)
+
+
+def test_draining_lets_attempts_finish_and_leaves_the_rest_pending(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            calls = await world.accept_many("hold", [{"script": ["slow:3"]}] * 4)
+            await anyio.sleep(1)
+        async with world.opened():
+            found = await world.journal.calls.list(CallFilter(), before=None, limit=10)
+            states = sorted(call.state.value for call in found)
+
+        assert len(calls) == 4
+        assert states == ["completed", "completed", "pending", "pending"]
+
+    play(story, concurrency=2)
+
+
+def test_attempt_that_outlasts_the_grace_is_settled_as_what_it_is(tmp_path: Path) -> None:
+    async def story(loop: VirtualLoop) -> None:
+        world = World(tmp_path, loop, timeout="600s")
+        type(world.delivery).grace_s = property(lambda _self: 2.0)  # type: ignore[method-assign, assignment]
+        async with world.running():
+            call = await world.accept("hold", {"script": ["slow:500"]})
+            await anyio.sleep(1)
+        async with World(tmp_path, loop).opened():
+            pass
+        again = World(tmp_path, loop)
+        async with again.opened():
+            found = await again.journal.calls.get(call.id)
+
+        assert (found.state, found.reason) == (CallState.UNKNOWN, "interrupted")
+
+    run_virtually(story)
+
+
+async def _order_of_delivery(world: World) -> list[int]:
+    async with anyio.create_task_group() as group:
+        group.start_soon(world.delivery.run)
+        calls = await world.journal.calls.list(CallFilter(), before=None, limit=500)
+        for call in calls:
+            await world.settled(call)
+        world.delivery.drain()
+    ended = sorted(calls, key=lambda call: world.plugin.times_ms[call.id][0])
+    order: list[int] = []
+    for call in ended:
+        order.append(int(call.priority))
+    return order
+
+
+def _take_provider_down_until(world: World, end_ms: int) -> None:
+    """Make every send before ``end_ms`` one that never leaves, by the provider's own method."""
+    served = world.registry.connection("stage").plugin.operations["rehearsal.hold"]
+    play = served.declared.method
+
+    async def send(provider: object, request: object, ctx: object) -> object:
+        from integrationd.sdk import Retryable
+
+        if world.clock.now_ms() < end_ms:
+            return Retryable(reason="connection_refused", detail="No line.", sent=False)
+        return await play(provider, request, ctx)  # type: ignore[arg-type]
+
+    object.__setattr__(served.declared, "method", send)
+
+
+def _at(at_ms: int) -> object:
+    from integrationd.clock import to_datetime
+
+    return to_datetime(at_ms)
