@@ -56,11 +56,16 @@ class AttemptEnded:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BreakerMoved:
-    """A connection's breaker has changed its state."""
+    """A connection's breaker has changed its state.
+
+    Attributes:
+        by: Who reset it by hand; None where it moved by itself.
+    """
 
     connection: str
     before: str
     after: str
+    by: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

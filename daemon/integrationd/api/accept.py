@@ -1,0 +1,258 @@
+"""Accepting calls: a request is checked, placed and kept; then, and only then, it is answered."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from integrationd.api.ports import Placement
+from integrationd.api.schemas import PRIORITIES, CallRequest
+from integrationd.call import DEFAULT_TENANT, Call, CallState, new_call_id, pinned_lane, route_lane
+from integrationd.clock import Clock, from_datetime
+from integrationd.errors import (
+    BadRequestError,
+    NotAvailableError,
+    UnprocessableError,
+)
+from integrationd.journal import Journal, NewCall, Receipt
+from integrationd.registry import Connection
+from integrationd.sdk.contract import Contract
+from integrationd.sdk.contracts import CATALOGUE
+
+READ_WAIT_S = 10.0
+KEY_LIMIT = 255
+METADATA_LIMIT_BYTES = 16 * 1024
+LATEST_MS = 253_402_300_799_000
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Acceptor:
+    """Turns requests into kept calls.
+
+    Args:
+        journal: Where calls are kept.
+        placement: Which connection serves what.
+        clock: Where time is read.
+    """
+
+    def __init__(self, journal: Journal, placement: Placement, clock: Clock) -> None:
+        self._journal = journal
+        self._placement = placement
+        self._clock = clock
+
+    async def accept(self, requests: Sequence[CallRequest]) -> list[Receipt]:
+        """Keep the calls, all or none; they are safe on disk when this returns.
+
+        Raises:
+            RequestError: One of them cannot be accepted; nothing was kept.
+            JournalError: The journal cannot take them.
+        """
+        new = [self._new_call(request) for request in requests]
+        return await self._journal.calls.accept(new)
+
+    def _new_call(self, request: CallRequest) -> NewCall:
+        _refuse_unavailable(request)
+        connection = self._placement.for_new_call(request.operation, request.connection)
+        contract = _contract_of(request.operation, connection)
+        typed = decode(contract.request, request.payload, "/payload")
+        _refuse_unsupported(connection, request.operation, typed)
+        own = getattr(typed, "reference", None)
+        now_ms = self._clock.now_ms()
+        recipients = tuple(contract.recipients(typed))
+        return NewCall(
+            call=self._call(request, contract, connection, own, now_ms),
+            payload=bytes(request.payload),
+            metadata=_metadata(request),
+            recipients=recipients if len(recipients) > 1 else (),
+            idempotency_key=_key(request),
+            digest=_digest(request) if request.idempotency_key is not None else b"",
+        )
+
+    def _call(
+        self,
+        request: CallRequest,
+        contract: Contract,
+        connection: Connection | None,
+        own_reference: Any,
+        now_ms: int,
+    ) -> Call:
+        requested, tenant = request.connection, request.tenant or DEFAULT_TENANT
+        due_ms = max(now_ms, _moment(request.not_before, "/not_before") or now_ms)
+        give_up_ms = now_ms + round(self._placement.give_up_after_s(connection) * 1000)
+        has_own = isinstance(own_reference, str) and bool(own_reference)
+        scope = connection.name if connection else request.operation
+        return Call(
+            seq=0,
+            id=new_call_id(now_ms),
+            tenant=tenant,
+            operation=request.operation,
+            lane=pinned_lane(requested) if requested else route_lane(tenant, request.operation),
+            connection=requested,
+            requested_connection=requested,
+            priority=PRIORITIES[request.priority],
+            ordering_key=None,
+            parts=0,
+            state=CallState.PENDING,
+            revision=1,
+            reason=None,
+            detail=None,
+            tries=0,
+            attempts=0,
+            repeats=0,
+            queries=0,
+            doubt=0,
+            created_at_ms=now_ms,
+            due_at_ms=due_ms,
+            expires_at_ms=_expiry(request, contract, now_ms),
+            give_up_at_ms=max(give_up_ms, due_ms + give_up_ms - now_ms),
+            ask_at_ms=None,
+            ask_until_ms=None,
+            first_sent_at_ms=None,
+            finished_at_ms=None,
+            provider_reference=None,
+            own_reference=own_reference if has_own else None,
+            reference_scope=scope if has_own else None,
+            reference_type=request.reference.type if request.reference else None,
+            reference_id=request.reference.id if request.reference else None,
+            on_uncertain=request.on_uncertain,
+            delivery=None,
+            contradiction=None,
+            lease_id=None,
+            lease_until_ms=None,
+            last_lease_id=None,
+        )
+
+
+def decode(kind: Any, body: bytes | msgspec.Raw, pointer: str = "") -> Any:
+    """Decode JSON into a struct.
+
+    Raises:
+        BadRequestError: It is not JSON.
+        UnprocessableError: It does not keep the struct's rules; the error points at the member.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        message, member = split_message(str(error))
+        raise UnprocessableError(message, code="invalid", pointer=pointer + member) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(
+            f"the body is not valid JSON: {error}", code="not_json", pointer=pointer
+        ) from None
+    except RecursionError:
+        raise BadRequestError(
+            "the body is nested too deeply", code="too_deep", pointer=pointer
+        ) from None
+
+
+def split_message(text: str) -> tuple[str, str]:
+    """Split msgspec's message into the sentence and a JSON pointer."""
+    message, found, path = text.partition(" - at `$")
+    if not found:
+        return text, ""
+    pointer = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
+    return message, pointer if pointer.startswith("/") or not pointer else "/" + pointer
+
+
+def is_read(operation: str) -> bool:
+    """Say whether the operation only reads, so that its request waits by default."""
+    contract = CATALOGUE.get(operation)
+    return contract is not None and not contract.effect
+
+
+def _contract_of(operation: str, connection: Connection | None) -> Contract:
+    if connection is not None:
+        return connection.plugin.operations[operation].contract
+    contract = CATALOGUE.get(operation)
+    if contract is None:
+        raise UnprocessableError(
+            f"there is no operation {operation!r}", code="unknown_operation", pointer="/operation"
+        )
+    return contract
+
+
+def _refuse_unavailable(request: CallRequest) -> None:
+    if request.tenant not in (None, DEFAULT_TENANT):
+        raise NotAvailableError("tenants are not available in this version", pointer="/tenant")
+    if request.ordering_key is not None:
+        raise NotAvailableError(
+            "ordering keys are not available in this version", pointer="/ordering_key"
+        )
+
+
+def _refuse_unsupported(connection: Connection | None, operation: str, typed: Any) -> None:
+    if connection is None:
+        return
+    reason = connection.provider.unsupported(operation, typed)
+    if reason:
+        raise UnprocessableError(
+            f"connection {connection.name!r} cannot do this: {reason}",
+            code="unsupported",
+            pointer="/payload",
+        )
+
+
+def _moment(at: Any, pointer: str) -> int | None:
+    if at is None:
+        return None
+    try:
+        moment = from_datetime(at)
+    except (ValueError, OverflowError) as error:
+        raise UnprocessableError(str(error), pointer=pointer) from None
+    if not 0 < moment <= LATEST_MS:
+        raise UnprocessableError("this time is out of range", pointer=pointer)
+    return moment
+
+
+def _expiry(request: CallRequest, contract: Contract, now_ms: int) -> int | None:
+    if request.expires_at is not None and request.expires_in is not None:
+        raise UnprocessableError("give expires_at or expires_in, not both", pointer="/expires_in")
+    if request.expires_at is not None:
+        return _moment(request.expires_at, "/expires_at")
+    seconds = request.expires_in
+    if seconds is None:
+        seconds = contract.expires_in_s if contract.effect else READ_WAIT_S
+    if seconds is None:
+        return None
+    if not 0 < seconds <= 10 * 366 * 86_400:
+        raise UnprocessableError(
+            "expires_in must be a number of seconds between 0 and ten years",
+            pointer="/expires_in",
+        )
+    return now_ms + round(seconds * 1000)
+
+
+def _metadata(request: CallRequest) -> bytes | None:
+    if request.metadata is None:
+        return None
+    raw = bytes(request.metadata)
+    if len(raw) > METADATA_LIMIT_BYTES:
+        raise UnprocessableError(
+            f"metadata is over {METADATA_LIMIT_BYTES} bytes", pointer="/metadata"
+        )
+    decode(dict[str, Any], raw, "/metadata")
+    return raw
+
+
+def _key(request: CallRequest) -> str | None:
+    key = request.idempotency_key
+    if key is None:
+        return None
+    if not key or len(key) > KEY_LIMIT or not key.isprintable():
+        raise BadRequestError(
+            f"an idempotency key is 1 to {KEY_LIMIT} printable characters",
+            code="bad_idempotency_key",
+        )
+    return key
+
+
+def _digest(request: CallRequest) -> bytes:
+    """Return the SHA-256 of the request as parsed, so that white space makes no difference."""
+    fields = msgspec.structs.asdict(request)
+    del fields["idempotency_key"]
+    for name in ("payload", "metadata"):
+        if fields[name] is not None:
+            fields[name] = decode(Any, fields[name], f"/{name}")
+    return hashlib.sha256(_canonical(fields)).digest()

@@ -1,0 +1,38 @@
+"""What the routes work with, put together by the supervisor."""
+
+import dataclasses
+
+from integrationd.api.ports import Lines, Placement
+from integrationd.api.submit import Submitter
+from integrationd.clock import Clock
+from integrationd.journal import Journal
+from integrationd.masking import Masker
+from integrationd.registry import Registry
+from integrationd.telemetry import Metrics
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of the daemon that answer requests.
+
+    Attributes:
+        journal: Calls, attempts and the ledger.
+        registry: Providers and connections.
+        placement: Which connection serves what.
+        lines: The connections at work.
+        submitter: Accepts calls.
+        masker: Masks what is shown.
+        metrics: What ``/metrics`` tells.
+        clock: Where time is read.
+        started_at_ms: When the daemon began.
+    """
+
+    journal: Journal
+    registry: Registry
+    placement: Placement
+    lines: Lines
+    submitter: Submitter
+    masker: Masker
+    metrics: Metrics
+    clock: Clock
+    started_at_ms: int

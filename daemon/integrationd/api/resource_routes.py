@@ -1,0 +1,260 @@
+"""Routes of everything else: ledger, status, providers, connections, attempts, health, metrics."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from integrationd import __version__
+from integrationd.api.paging import page_of, read_page
+from integrationd.api.parts import Parts
+from integrationd.api.problems import problem
+from integrationd.api.replies import json_reply, problem_reply
+from integrationd.api.schemas import (
+    AttemptView,
+    ConnectionView,
+    JournalView,
+    LedgerView,
+    OperationView,
+    PluginFaultView,
+    ProvidersView,
+    ProviderView,
+    StatusView,
+)
+from integrationd.clock import to_rfc3339
+from integrationd.errors import JournalError, NotFoundError
+from integrationd.journal import AttemptFilter, Condition, LedgerLine
+from integrationd.registry import Connection, PluginVersion
+from integrationd.sdk.provider import request_schema
+
+_ATTEMPT_FILTERS = ("call_id", "connection", "outcome", "tenant")
+
+
+class ResourceRoutes:
+    """The routes besides calls."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[Route]:
+        """Return the routes that ask who is calling."""
+        return [
+            Route("/v1/ledger", self.ledger),
+            Route("/v1/status", self.status),
+            Route("/v1/journal/acknowledge", self.acknowledge, methods=["POST"]),
+            Route("/v1/providers", self.providers),
+            Route("/v1/providers/{category}", self.providers),
+            Route("/v1/connections", self.connections),
+            Route("/v1/connections/{name}", self.connection),
+            Route("/v1/connections/{name}/breaker/reset", self.reset_breaker, methods=["POST"]),
+            Route("/v1/attempts", self.attempts),
+            Route("/v1/attempts/{number}", self.attempt),
+            Route("/metrics", self.metrics),
+        ]
+
+    def open_routes(self) -> list[Route]:
+        """Return the routes for machines that only look whether the daemon lives."""
+        return [Route("/healthz", self.healthz), Route("/readyz", self.readyz)]
+
+    async def ledger(self, _request: Request) -> Response:
+        """Show the balance."""
+        lines = await self._parts.journal.ledger.lines()
+        total = _total(lines)
+        balances = all(line.balances for line in lines)
+        view = LedgerView(items=lines, total=total, balances=balances)
+        return json_reply(view).as_response()
+
+    async def status(self, _request: Request) -> Response:
+        """Show what a person looks at first; answers also while the journal is not ready."""
+        journal = self._parts.journal.status()
+        lines, oldest_ms, counts = await self._figures()
+        problems = _problems(journal.condition, journal.reason, journal.alarm, lines, counts)
+        problems += [f"Plugin {fault}" for fault in self._parts.registry.faults]
+        connections = [self._view(one, lines) for one in self._parts.registry.connections()]
+        problems += [
+            f"Connection {one.id}: its breaker is open until {one.breaker_until}."
+            for one in connections
+            if one.breaker == "open"
+        ]
+        ready = journal.condition is Condition.READY
+        view = StatusView(
+            status="degraded" if not ready else "attention" if problems else "ok",
+            version=__version__,
+            started_at=to_rfc3339(self._parts.started_at_ms),
+            problems=problems,
+            journal=JournalView(
+                condition=journal.condition.value,
+                reason=journal.reason,
+                alarm=journal.alarm,
+                sqlite_version=journal.sqlite_version,
+                exclusive=journal.exclusive,
+                wal_bytes=journal.wal_bytes,
+            ),
+            ledger=_total(lines),
+            oldest_pending_at=to_rfc3339(oldest_ms) if oldest_ms is not None else None,
+            connections=connections,
+        )
+        return json_reply(view).as_response()
+
+    async def _figures(self) -> tuple[list[LedgerLine], int | None, dict[str, int]]:
+        ledger = self._parts.journal.ledger
+        try:
+            return await ledger.lines(), await ledger.oldest_pending_ms(), await ledger.attention()
+        except JournalError:
+            return [], None, {}
+
+    async def acknowledge(self, request: Request) -> Response:
+        """Take note of lost commits."""
+        by = request.scope["integrationd.caller"].name
+        was = await self._parts.journal.acknowledge_alarm(by)
+        return json_reply({"acknowledged": was}).as_response()
+
+    async def providers(self, request: Request) -> Response:
+        """Show what is loaded, all or of one category."""
+        category = request.path_params.get("category")
+        views = [_provider_view(one) for one in self._parts.registry.providers()]
+        faults = [
+            PluginFaultView(path=str(one.path), line=one.line, reason=one.reason)
+            for one in self._parts.registry.faults
+        ]
+        wanted = [one for one in views if category is None or category in one.categories]
+        return json_reply(ProvidersView(items=wanted, faults=faults)).as_response()
+
+    async def connections(self, _request: Request) -> Response:
+        """Show all connections."""
+        lines = await self._parts.journal.ledger.lines()
+        items = [self._view(one, lines) for one in self._parts.registry.connections()]
+        return json_reply({"items": items, "next": None}).as_response()
+
+    async def connection(self, request: Request) -> Response:
+        """Show one connection."""
+        return await self._show(request.path_params["name"])
+
+    async def reset_breaker(self, request: Request) -> Response:
+        """Close a breaker by hand."""
+        name, by = request.path_params["name"], request.scope["integrationd.caller"].name
+        await self._parts.lines.reset_breaker(name, by)
+        return await self._show(name)
+
+    async def _show(self, name: str) -> Response:
+        connection = self._parts.registry.connection(name)
+        lines = await self._parts.journal.ledger.lines()
+        return json_reply(self._view(connection, lines)).as_response()
+
+    def _view(self, connection: Connection, lines: list[LedgerLine]) -> ConnectionView:
+        status = self._parts.lines.line_status(connection.name)
+        until_ms = status.breaker_until_ms
+        return ConnectionView(
+            id=connection.name,
+            provider=connection.code,
+            environment=connection.environment,
+            enabled=connection.enabled,
+            operations=sorted(connection.plugin.operations),
+            breaker=status.breaker,
+            breaker_until=to_rfc3339(until_ms) if until_ms is not None else None,
+            running=status.running,
+            concurrency=status.concurrency,
+            rate_limit=status.rate_limit,
+            pending=sum(line.pending for line in lines if line.connection == connection.name),
+        )
+
+    async def attempts(self, request: Request) -> Response:
+        """List exchanges, the latest first."""
+        page = read_page(request.query_params, _ATTEMPT_FILTERS)
+        found = await self._parts.journal.attempts.list(
+            AttemptFilter(**page.filters), before=page.before, limit=page.limit
+        )
+        items = [AttemptView.of(one) for one in found]
+        return json_reply(page_of(items, [one.seq for one in found], page)).as_response()
+
+    async def attempt(self, request: Request) -> Response:
+        """Show one exchange."""
+        number = request.path_params["number"]
+        if not (number.isascii() and number.isdigit() and len(number) < 19):
+            raise NotFoundError(f"there is no attempt {number[:40]!r}", code="no_such_attempt")
+        found = await self._parts.journal.attempts.get(int(number))
+        return json_reply(AttemptView.of(found)).as_response()
+
+    async def healthz(self, _request: Request) -> Response:
+        """Say that the daemon lives."""
+        return json_reply({"status": "ok"}).as_response()
+
+    async def readyz(self, _request: Request) -> Response:
+        """Say whether new calls are accepted."""
+        journal = self._parts.journal.status()
+        if journal.condition is Condition.READY:
+            return json_reply({"status": "ready"}).as_response()
+        told = problem(503, "not_ready", f"The journal is {journal.condition}: {journal.reason}")
+        return problem_reply(told).as_response()
+
+    async def metrics(self, _request: Request) -> Response:
+        """Tell Prometheus."""
+        lines, oldest_ms, _counts = await self._figures()
+        age_ms = None if oldest_ms is None else self._parts.clock.now_ms() - oldest_ms
+        breakers = {
+            one.name: self._parts.lines.line_status(one.name).breaker
+            for one in self._parts.registry.connections()
+        }
+        body, kind = self._parts.metrics.render(lines_of(lines), age_ms, breakers)
+        return Response(body, media_type=kind)
+
+
+def lines_of(lines: list[LedgerLine]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return the depth by state, per tenant and connection."""
+    states = ("pending", "processing", "waiting", "unknown")
+    return {
+        (line.tenant, line.connection or ""): {state: getattr(line, state) for state in states}
+        for line in lines
+    }
+
+
+def _total(lines: list[LedgerLine]) -> LedgerLine:
+    names = LedgerLine.__struct_fields__[2:]
+    sums: list[Any] = [sum(getattr(line, name) for line in lines) for name in names]
+    return LedgerLine("*", None, *sums)
+
+
+def _problems(
+    condition: Condition, reason: str, alarm: str, lines: list[LedgerLine], counts: dict[str, int]
+) -> list[str]:
+    total = _total(lines)
+    found = []
+    if condition is not Condition.READY:
+        found.append(f"The journal is {condition}: {reason}")
+    if alarm:
+        found.append(f"{alarm.strip()} Acknowledge with 'integrationd status --acknowledge'.")
+    if not all(line.balances for line in lines):
+        found.append("The ledger does not balance. Run 'integrationd verify'.")
+    if total.unknown:
+        found.append(
+            f"{total.unknown} calls are of unknown outcome: integrationd calls --state unknown"
+        )
+    if counts.get("damaged"):
+        found.append(f"{counts['damaged']} stored calls are damaged. Run 'integrationd verify'.")
+    if counts.get("contradicted"):
+        found.append(f"Evidence speaks against the state of {counts['contradicted']} calls.")
+    return found
+
+
+def _provider_view(plugin: PluginVersion) -> ProviderView:
+    operations = [
+        OperationView(
+            name=name,
+            summary=served.contract.summary,
+            effect=served.contract.effect,
+            can_be_asked=name in plugin.queries,
+            request_schema=request_schema(served.contract),
+        )
+        for name, served in sorted(plugin.operations.items())
+    ]
+    return ProviderView(
+        code=plugin.code,
+        categories=sorted({one.name.partition(".")[0] for one in operations}),
+        path=plugin.path.name,
+        digest=plugin.digest,
+        loaded_at=to_rfc3339(plugin.loaded_at_ms),
+        summary=(plugin.provider.__doc__ or "").strip().partition("\n")[0],
+        operations=operations,
+        config_schema=dict(plugin.config_schema),
+    )

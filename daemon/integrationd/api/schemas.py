@@ -1,0 +1,286 @@
+"""What goes over the wire: requests and views, as structs that encode to JSON directly."""
+
+import datetime as dt
+from typing import Annotated, Literal
+
+import msgspec
+
+from integrationd.call import Call, Part, Priority
+from integrationd.clock import to_rfc3339
+from integrationd.journal import LedgerLine, StoredAttempt
+
+PriorityName = Literal["high", "normal", "low"]
+PRIORITIES: dict[str, Priority] = {
+    "high": Priority.HIGH,
+    "normal": Priority.NORMAL,
+    "low": Priority.LOW,
+}
+_PRIORITY_NAMES = {priority: name for name, priority in PRIORITIES.items()}
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The app's own reference for searching."""
+
+    type: Annotated[str, msgspec.Meta(max_length=255)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/calls``; an item of a batch may also carry its idempotency key."""
+
+    operation: str
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    connection: str | None = None
+    tenant: str | None = None
+    priority: PriorityName = "normal"
+    ordering_key: str | None = None
+    not_before: dt.datetime | None = None
+    expires_at: dt.datetime | None = None
+    expires_in: float | None = None
+    reference: Reference | None = None
+    metadata: msgspec.Raw | None = None
+    on_uncertain: Literal["hold", "repeat"] | None = None
+    idempotency_key: str | None = None
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/calls/batch``."""
+
+    calls: list[CallRequest]
+
+
+class ResolveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/calls/{id}/resolve``."""
+
+    resolution: Literal["done", "refused", "repeat"]
+    note: str = ""
+
+
+class PartView(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipient of a call to many."""
+
+    recipient: str
+    state: str
+    reason: str | None
+    detail: str | None
+    provider_reference: str | None
+    delivery: str | None
+
+    @classmethod
+    def of(cls, part: Part) -> "PartView":
+        """Show a part."""
+        return cls(
+            recipient=part.recipient,
+            state=part.state.value,
+            reason=part.reason,
+            detail=part.detail,
+            provider_reference=part.provider_reference,
+            delivery=part.delivery,
+        )
+
+
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
+    """One ended exchange, masked."""
+
+    id: int
+    call_id: str
+    tenant: str
+    operation: str
+    kind: str
+    number: int
+    connection: str
+    provider: str
+    plugin_digest: str
+    started_at: str
+    duration_ms: int
+    outcome: str
+    reason: str | None
+    detail: str | None
+    sent: bool
+    status_code: int | None
+    request: msgspec.Raw | None
+    response: msgspec.Raw | None
+    rule: str
+
+    @classmethod
+    def of(cls, attempt: StoredAttempt) -> "AttemptView":
+        """Show an attempt."""
+        fields = msgspec.structs.asdict(attempt)
+        started_ms, request, response = (
+            fields.pop("started_at_ms"),
+            fields.pop("request"),
+            fields.pop("response"),
+        )
+        return cls(
+            id=fields.pop("seq"),
+            started_at=to_rfc3339(started_ms),
+            request=msgspec.Raw(request.encode()) if request else None,
+            response=msgspec.Raw(response.encode()) if response else None,
+            **fields,
+        )
+
+
+class CallView(msgspec.Struct, frozen=True, kw_only=True):
+    """A call as the API shows it.
+
+    Attributes:
+        next_attempt_at: While pending: when it may go.
+        ask_at: While waiting or unknown: when the provider is asked next.
+        why: While it is not final: why it stands where it stands.
+        until: Until when that lasts at most.
+    """
+
+    id: str
+    operation: str
+    state: str
+    tenant: str
+    connection: str | None
+    priority: str
+    created_at: str
+    next_attempt_at: str | None
+    expires_at: str | None
+    gives_up_at: str
+    ask_at: str | None
+    finished_at: str | None
+    attempts: int
+    tries: int
+    queries: int
+    reason: str | None
+    detail: str | None
+    provider_reference: str | None
+    reference: Reference | None
+    delivery: str | None
+    contradiction: str | None
+    result: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parts: list[PartView] | msgspec.UnsetType = msgspec.UNSET
+    attempt_log: list[AttemptView] | msgspec.UnsetType = msgspec.UNSET
+    why: str | msgspec.UnsetType | None = msgspec.UNSET
+    until: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else to_rfc3339(at_ms)
+
+
+def call_view(call: Call) -> CallView:
+    """Show a call by itself."""
+    reference = None
+    if call.reference_id is not None:
+        reference = Reference(type=call.reference_type or "", id=call.reference_id)
+    return CallView(
+        id=call.id,
+        operation=call.operation,
+        state=call.state.value,
+        tenant=call.tenant,
+        connection=call.connection,
+        priority=_PRIORITY_NAMES[call.priority],
+        created_at=to_rfc3339(call.created_at_ms),
+        next_attempt_at=_time(call.due_at_ms),
+        expires_at=_time(call.expires_at_ms),
+        gives_up_at=to_rfc3339(call.give_up_at_ms),
+        ask_at=_time(call.ask_at_ms),
+        finished_at=_time(call.finished_at_ms),
+        attempts=call.attempts,
+        tries=call.tries,
+        queries=call.queries,
+        reason=call.reason,
+        detail=call.detail,
+        provider_reference=call.provider_reference,
+        reference=reference,
+        delivery=call.delivery,
+        contradiction=call.contradiction,
+    )
+
+
+class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
+    """The balance per tenant and connection, and in all."""
+
+    items: list[LedgerLine]
+    total: LedgerLine
+    balances: bool
+
+
+class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection as the API shows it; never with its secrets."""
+
+    id: str
+    provider: str
+    environment: str
+    enabled: bool
+    operations: list[str]
+    breaker: str
+    breaker_until: str | None
+    running: int
+    concurrency: int
+    rate_limit: str | None
+    pending: int
+
+
+class OperationView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a provider can do."""
+
+    name: str
+    summary: str
+    effect: bool
+    can_be_asked: bool
+    request_schema: dict[str, object]
+
+
+class ProviderView(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded plugin."""
+
+    code: str
+    categories: list[str]
+    path: str
+    digest: str
+    loaded_at: str
+    summary: str
+    operations: list[OperationView]
+    config_schema: dict[str, object]
+
+
+class PluginFaultView(msgspec.Struct, frozen=True, kw_only=True):
+    """A plugin file that cannot be used."""
+
+    path: str
+    line: int | None
+    reason: str
+
+
+class ProvidersView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is loaded, and what could not be."""
+
+    items: list[ProviderView]
+    faults: list[PluginFaultView]
+    next: str | None = None
+
+
+class JournalView(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal's condition."""
+
+    condition: str
+    reason: str
+    alarm: str
+    sqlite_version: str
+    exclusive: bool
+    wal_bytes: int
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person looks at first.
+
+    Attributes:
+        status: ``ok``, or the worst of what needs a person: ``attention``, ``degraded``.
+        problems: What needs a person, in words.
+    """
+
+    status: str
+    version: str
+    started_at: str
+    problems: list[str]
+    journal: JournalView
+    ledger: LedgerLine
+    oldest_pending_at: str | None
+    connections: list[ConnectionView]

@@ -1,0 +1,152 @@
+"""Metrics for Prometheus, fed by the bus."""
+
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+from integrationd import __version__
+from integrationd.events import (
+    AttemptEnded,
+    Bus,
+    CallAccepted,
+    CallChanged,
+    CallDamaged,
+    Committed,
+    JournalMoved,
+    LeaseLost,
+)
+
+_LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_COMMIT_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+_BREAKER_LEVEL = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class Metrics:
+    """The daemon's metrics.
+
+    Args:
+        bus: Where facts are told.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._registry = CollectorRegistry(auto_describe=True)
+        self._define_counters()
+        self._define_gauges()
+        bus.subscribe(CallAccepted, self._on_accepted)
+        bus.subscribe(CallChanged, self._on_changed)
+        bus.subscribe(AttemptEnded, self._on_attempt)
+        bus.subscribe(Committed, self._on_commit)
+        bus.subscribe(LeaseLost, lambda _event: self._leases_lost.inc())
+        bus.subscribe(CallDamaged, lambda _event: self._damaged.inc())
+        bus.subscribe(JournalMoved, self._on_journal)
+
+    def _define_counters(self) -> None:
+        into = self._registry
+        self._accepted = Counter(
+            "integrationd_calls_accepted", "Calls accepted.", ["operation"], registry=into
+        )
+        self._ended = Counter(
+            "integrationd_calls_ended", "Calls that became final.", ["state"], registry=into
+        )
+        self._attempts = Counter(
+            "integrationd_attempts",
+            "Ended exchanges with providers.",
+            ["connection", "kind", "outcome"],
+            registry=into,
+        )
+        self._latency = Histogram(
+            "integrationd_attempt_seconds",
+            "How long exchanges with providers took.",
+            ["connection"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=into,
+        )
+        self._commit = Histogram(
+            "integrationd_commit_seconds",
+            "How long commits of the journal took.",
+            buckets=_COMMIT_BUCKETS_S,
+            registry=into,
+        )
+        self._writes = Counter("integrationd_journal_writes", "Writes made durable.", registry=into)
+        self._leases_lost = Counter(
+            "integrationd_leases_lost", "Results that came after their lease.", registry=into
+        )
+        self._damaged = Counter(
+            "integrationd_calls_damaged", "Stored calls found damaged.", registry=into
+        )
+
+    def _define_gauges(self) -> None:
+        into = self._registry
+        self._depth = Gauge(
+            "integrationd_calls",
+            "Calls that are not final, by state.",
+            ["tenant", "connection", "state"],
+            registry=into,
+        )
+        self._oldest = Gauge(
+            "integrationd_oldest_pending_seconds",
+            "Age of the oldest pending call; 0 while there is none.",
+            registry=into,
+        )
+        self._breaker = Gauge(
+            "integrationd_breaker_state",
+            "0 closed, 1 half-open, 2 open.",
+            ["connection"],
+            registry=into,
+        )
+        self._ready = Gauge(
+            "integrationd_journal_ready", "1 while new calls are accepted.", registry=into
+        )
+        version = Gauge(
+            "integrationd_build_info", "The version, as a label.", ["version"], registry=into
+        )
+        version.labels(__version__).set(1)
+
+    def _on_accepted(self, event: CallAccepted) -> None:
+        self._accepted.labels(event.call.operation).inc()
+
+    def _on_changed(self, event: CallChanged) -> None:
+        if event.call.finished_at_ms is not None:
+            self._ended.labels(event.call.state.value).inc()
+
+    def _on_attempt(self, event: AttemptEnded) -> None:
+        attempt = event.attempt
+        self._attempts.labels(attempt.connection, attempt.kind.value, attempt.outcome).inc()
+        self._latency.labels(attempt.connection).observe(attempt.duration_ms / 1000)
+
+    def _on_commit(self, event: Committed) -> None:
+        self._commit.observe(event.seconds)
+        self._writes.inc(event.writes)
+
+    def _on_journal(self, event: JournalMoved) -> None:
+        self._ready.set(1 if event.condition == "ready" else 0)
+
+    def render(
+        self,
+        depth: Mapping[tuple[str, str], Mapping[str, int]],
+        oldest_ms: int | None,
+        breakers: Mapping[str, str],
+    ) -> tuple[bytes, str]:
+        """Return the metrics as text and its content type.
+
+        Args:
+            depth: Calls by state, per tenant and connection.
+            oldest_ms: Age of the oldest pending call in milliseconds, or None.
+            breakers: Breaker state by connection.
+        """
+        self._depth.clear()
+        for (tenant, connection), states in depth.items():
+            for state, count in states.items():
+                self._depth.labels(tenant, connection, state).set(count)
+        self._oldest.set((oldest_ms or 0) / 1000)
+        self._breaker.clear()
+        for connection, state in breakers.items():
+            self._breaker.labels(connection).set(_BREAKER_LEVEL.get(state, 0))
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
