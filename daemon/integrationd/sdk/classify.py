@@ -10,22 +10,21 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 import httpx2
 
 from integrationd.sdk.framing import BrokenReplyError, ReplyTooLargeError
 from integrationd.sdk.outcome import (
-    Accepted,
     CannotTell,
-    Delivered,
-    Outcome,
     Rejected,
     Retryable,
     Throttled,
     Uncertain,
 )
 from integrationd.sdk.target import TargetRefusedError
+
+Failure: TypeAlias = Rejected | Retryable | Throttled | Uncertain
 
 MAX_RETRY_AFTER_S = 3600.0
 MAX_EXCERPT_CHARACTERS = 200
@@ -34,7 +33,7 @@ _DELTA_SECONDS = re.compile(r"\d{1,18}(?:\.\d{1,9})?")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\s]+")
 
 
-def of_error(error: Exception, now_ms: int | None = None) -> Outcome:
+def of_error(error: Exception, now_ms: int | None = None) -> Failure:
     """Say what an exception of a send means.
 
     Args:
@@ -54,7 +53,7 @@ def of_error(error: Exception, now_ms: int | None = None) -> Outcome:
             return _never_left(error) or _may_have_arrived(error)
 
 
-def of_status(response: httpx2.Response, now_ms: int | None) -> Outcome | None:
+def of_status(response: httpx2.Response, now_ms: int | None) -> Failure | None:
     """Say what a status means; None for 2xx, which the plugin reads itself.
 
     Args:
@@ -76,8 +75,6 @@ def finding_of_error(error: Exception) -> CannotTell:
             return CannotTell(reason=outcome.reason, detail=outcome.detail)
         case Throttled() as outcome:
             return CannotTell(reason="throttled", detail=outcome.detail)
-        case Delivered() | Accepted():
-            return CannotTell()
         case outcome:
             assert_never(outcome)
 
@@ -110,7 +107,7 @@ def excerpt(body: bytes) -> str:
     return f"{line[: MAX_EXCERPT_CHARACTERS - 1]}…"
 
 
-def _of_code(status: int, wait_s: float | None, said: str) -> Outcome:
+def _of_code(status: int, wait_s: float | None, said: str) -> Failure:
     """Turn a status other than 2xx and 3xx into an outcome."""
     detail = f"The provider answered {status} ({_phrase(status)})" + (f": {said}" if said else ".")
     match status:
@@ -150,7 +147,7 @@ def _location_host(response: httpx2.Response) -> str:
     return excerpt(url.host.encode()) or "another path of the same host"
 
 
-def _of_broken_reply(error: BrokenReplyError | ReplyTooLargeError) -> Outcome:
+def _of_broken_reply(error: BrokenReplyError | ReplyTooLargeError) -> Failure:
     """Go by the status if it was seen and says no; a broken 2xx or 3xx stays uncertain."""
     if error.status is not None and error.status >= 400:
         return _of_code(error.status, None, f"{error}")

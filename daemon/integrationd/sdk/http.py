@@ -20,6 +20,7 @@ USER_AGENT = f"integrationd/{__version__}"
 CONNECT_S = 10.0
 
 _REMEMBERED_URLS = 512
+_LIBRARY_OPTIONS = ("content", "data", "files", "json", "cookies")
 _LENGTHY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 # The library logs every URL with its query, secrets and all.
@@ -50,7 +51,7 @@ class PreparedClient(httpx2.AsyncClient):
         self.headers["Accept-Encoding"] = "identity"
         del self.headers["Connection"]
         self._own_transport = transport if isinstance(transport, Transport) else None
-        self._bound_to = httpx2.URL(base_url).copy_with(raw_path=b"/")
+        self._bound_to = _bound_to(base_url)
         self._prefix = base_url.rstrip("/")
         self._url_of = functools.lru_cache(_REMEMBERED_URLS)(self._joined)
 
@@ -71,8 +72,8 @@ class PreparedClient(httpx2.AsyncClient):
             target = target.copy_with(params=self.params.merge(params))
         extensions = self._with_timeout(options)
         body, content_type = _plain_body(options)
-        if body is None:
-            rest = {name: options.get(name) for name in ("content", "data", "files", "json")}
+        if body is None or options.get("cookies"):
+            rest = {name: options.get(name) for name in _LIBRARY_OPTIONS}
             headers = _merged(self.headers, options.get("headers"))
             return httpx2.Request(method, target, headers=headers, extensions=extensions, **rest)
         own = {b"Host": target.netloc}
@@ -187,6 +188,15 @@ def prepare_client(
         headers={"User-Agent": USER_AGENT, **(headers or {})},
         timeout=timeout,
     )
+
+
+def _bound_to(base_url: str) -> httpx2.URL:
+    url = httpx2.URL(base_url)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise httpx2.InvalidURL(f"{base_url!r} is not an http:// or https:// address")
+    if url.userinfo or url.query or url.fragment:
+        raise httpx2.InvalidURL("a base URL has no user, query or fragment")
+    return url
 
 
 def _plain_body(options: dict[str, Any]) -> tuple[bytes | None, bytes]:

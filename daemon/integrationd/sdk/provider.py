@@ -55,7 +55,9 @@ class HttpProviderConfig(ProviderConfig):
     @classmethod
     def _is_http_url(cls, value: str) -> str:
         if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
-            raise ValueError("must be http:// or https:// with a host, without user, query, fragment")
+            raise ValueError(
+                "must be http:// or https:// with a host, without user, query, fragment"
+            )
         return value
 
 
@@ -245,9 +247,7 @@ def query(name: str, schedule: QuerySchedule | None = None) -> Callable[[_Query]
     """Declare that the decorated ``async def (self, asked, ctx) -> Finding`` asks about ``name``."""
 
     def mark(method: _Query) -> _Query:
-        declared = Query(
-            name=name, schedule=schedule or QuerySchedule(), method=_coroutine(method)
-        )
+        declared = Query(name=name, schedule=schedule or QuerySchedule(), method=_coroutine(method))
         setattr(method, _QUERY_MARK, declared)
         return method
 

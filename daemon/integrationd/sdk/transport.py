@@ -96,7 +96,7 @@ class Transport(httpx2.AsyncBaseTransport):
         except BaseException as error:
             if isinstance(error, httpx2.RequestError):
                 error.request = request
-            trace.end(str(error) or type(error).__name__)
+            trace.end(str(error) or "given up before the reply was complete")
             raise
         response = BufferedResponse(request, reply, content)
         response.elapsed = dt.timedelta(seconds=trace.end(""))

@@ -70,8 +70,11 @@ class Connection(asyncio.Protocol):
             write_s: Seconds for which it may refuse to take more of the request.
 
         Raises:
+            httpx2.ConnectError: It was closed before anything was written.
             httpx2.TransportError: As in the module's description.
         """
+        if not self.is_open:
+            raise httpx2.ConnectError("the connection was closed before the request was written")
         self._begin(request.has_reply_body)
         answered = self._answered = self._loop.create_future()
         try:

@@ -1,0 +1,83 @@
+"""``config check``: is the configuration sound? It needs no daemon."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from integrationd.cli.check import Report, check
+from integrationd.cli.exits import CommandError, Exit
+from integrationd.cli.render import Table, clean, paint
+from integrationd.cli.terminal import Terminal
+from integrationd.errors import ConfigError
+from integrationd.settings import Problem, find_config
+
+_HEADERS = ("CONNECTION", "PROVIDER", "ENVIRONMENT", "OPERATIONS")
+
+
+def register(program: click.Group) -> None:
+    """Add this module's commands."""
+    program.add_command(config)
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command("check")
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.pass_context
+def check_config(ctx: click.Context, file: Path | None, as_json: bool) -> None:
+    """Say all that is wrong with FILE, or with the configuration that 'run' would take.
+
+    Reads the file and its secrets, loads the plugins and makes every connection, as a start would;
+    uses no network and no daemon.
+    """
+    terminal: Terminal = ctx.find_root().obj
+    try:
+        path = find_config(file, terminal.environ)
+    except ConfigError as error:
+        if as_json:
+            report = Report(file="", problems=[Problem("file", str(error))])
+            terminal.say_value(_as_json(report))
+        raise
+    report = check(path, terminal.environ, terminal.clock)
+    if as_json:
+        terminal.say_value(_as_json(report))
+    elif report.is_ok:
+        terminal.say("\n".join(_summary(report, terminal.room)))
+    if not report.is_ok:
+        raise CommandError(_rejection(report), code=Exit.CONFIG)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {"ok": report.is_ok, **dataclasses.asdict(report)}
+
+
+def _rejection(report: Report) -> str:
+    found = [*map(str, report.problems), *(f"{each} (warning)" for each in report.warnings)]
+    return "\n".join([f"{report.file} cannot be used:", *(f"  {each}" for each in found)])
+
+
+def _summary(report: Report, room: int | None) -> Iterator[str]:
+    yield f"{clean(report.file)}: {paint('ok')}"
+    yield ""
+    rows = [
+        (one.id, one.provider, one.environment if one.enabled else "off", ", ".join(one.operations))
+        for one in report.connections
+    ]
+    yield from Table(_HEADERS, room).lines(rows)
+    if not rows:
+        yield "No connections: nothing can be sent."
+    yield ""
+    yield f"Providers: {', '.join(report.providers) or 'none'}"
+    routes = (f"{name} -> {', '.join(order)}" for name, order in report.routes.items())
+    yield f"Routes: {'; '.join(routes) or 'none'}"
+    if report.unserved:
+        yield f"No connection for: {', '.join(report.unserved)}"
+    for warning in report.warnings:
+        yield f"{paint('warning:', 'attention')} {clean(str(warning))}"
