@@ -26,8 +26,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.now = 0.0
         self.is_busy: Callable[[], bool] = lambda: False
         super().__init__()
-        self._real_select = self._selector.select  # type: ignore[attr-defined]
-        self._selector.select = self._select  # type: ignore[attr-defined]
+        selector: Any = vars(self)["_selector"]
+        self._real_select = selector.select
+        selector.select = self._select
 
     def time(self) -> float:
         """Return virtual seconds."""

@@ -4,9 +4,11 @@
 records and back, and seals each with a checksum over the whole record.
 """
 
+import dataclasses
 import enum
 import os
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -81,7 +83,7 @@ class PartState(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class Call(msgspec.Struct, frozen=True, array_like=True):
+class Call(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One operation that an app asked for.
 
     Attributes:
@@ -125,44 +127,44 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
         last_lease_id: The lease of the latest attempt.
     """
 
-    seq: int
+    seq: int = 0
     id: str
     tenant: str
     operation: str
     lane: str
-    connection: str | None
-    requested_connection: str | None
-    priority: Priority
-    ordering_key: str | None
-    parts: int
-    state: CallState
-    revision: int
-    reason: str | None
-    detail: str | None
-    tries: int
-    attempts: int
-    repeats: int
-    queries: int
-    doubt: int
+    connection: str | None = None
+    requested_connection: str | None = None
+    priority: Priority = Priority.NORMAL
+    ordering_key: str | None = None
+    parts: int = 0
+    state: CallState = CallState.PENDING
+    revision: int = 1
+    reason: str | None = None
+    detail: str | None = None
+    tries: int = 0
+    attempts: int = 0
+    repeats: int = 0
+    queries: int = 0
+    doubt: int = 0
     created_at_ms: int
-    due_at_ms: int | None
-    expires_at_ms: int | None
+    due_at_ms: int | None = None
+    expires_at_ms: int | None = None
     give_up_at_ms: int
-    ask_at_ms: int | None
-    ask_until_ms: int | None
-    first_sent_at_ms: int | None
-    finished_at_ms: int | None
-    provider_reference: str | None
-    own_reference: str | None
-    reference_scope: str | None
-    reference_type: str | None
-    reference_id: str | None
-    on_uncertain: str | None
-    delivery: str | None
-    contradiction: str | None
-    lease_id: int | None
-    lease_until_ms: int | None
-    last_lease_id: int | None
+    ask_at_ms: int | None = None
+    ask_until_ms: int | None = None
+    first_sent_at_ms: int | None = None
+    finished_at_ms: int | None = None
+    provider_reference: str | None = None
+    own_reference: str | None = None
+    reference_scope: str | None = None
+    reference_type: str | None = None
+    reference_id: str | None = None
+    on_uncertain: str | None = None
+    delivery: str | None = None
+    contradiction: str | None = None
+    lease_id: int | None = None
+    lease_until_ms: int | None = None
+    last_lease_id: int | None = None
 
     @property
     def is_pinned(self) -> bool:
@@ -253,6 +255,25 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     connection: str
     record: bytes
     changed_at_ms: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """A fact for the event log.
+
+    Attributes:
+        type: Dotted name, for example ``call.completed``.
+        tenant: Whose fact it is; None where it concerns the whole daemon.
+        data: What happened; a mapping that JSON can hold.
+        call_id: The call that it is about, if any.
+        connection: The connection that it is about, if any.
+    """
+
+    type: str
+    data: Mapping[str, Any]
+    tenant: str | None = None
+    call_id: str | None = None
+    connection: str | None = None
 
 
 def pinned_lane(connection: str) -> str:

@@ -156,4 +156,4 @@ class LeaseLostError(JournalError):
     """The lease expired or the call was settled by someone else; this result was not applied."""
 
     code = "lease_lost"
-    hint = "Raise the connection's timeout_s above the provider's slowest reply."
+    hint = "Raise the connection's timeout above the provider's slowest reply."

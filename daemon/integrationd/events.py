@@ -1,34 +1,16 @@
-"""Facts: the records of the event log, and the in-process bus that wakes whoever listens.
+"""Facts on the in-process bus, by which whoever listens is woken.
 
-An :class:`EventRecord` is appended to the journal in the same commit as the change it tells of.
-A bus event is published after that commit. Nothing in the daemon calls upwards; it publishes.
+They are published after the commit of the change they tell of; what an app or an auditor reads is
+the event log (:class:`integrationd.call.EventRecord`), appended in that commit. Nothing in the
+daemon calls upwards; it publishes.
 """
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from integrationd.call import Attempt, Call
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecord:
-    """A fact for the event log.
-
-    Attributes:
-        type: Dotted name, for example ``call.completed``.
-        tenant: Whose fact it is; None where it concerns the whole daemon.
-        data: What happened; a mapping that JSON can hold.
-        call_id: The call that it is about, if any.
-        connection: The connection that it is about, if any.
-    """
-
-    type: str
-    data: Mapping[str, Any]
-    tenant: str | None = None
-    call_id: str | None = None
-    connection: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

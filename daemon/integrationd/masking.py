@@ -245,12 +245,11 @@ class Masker:
             return [self._walked(member, depth, seen) for member in value]
         shown: dict[Any, Any] = {}
         for name, member in value.items():
-            is_secret = False
-            if isinstance(name, str):
-                # Judged as it is shown, which may end differently.
-                name = self._without_values(name)
-                is_secret = is_secret_name(name) and _holds_something(member)
-            shown[name] = MASK if is_secret else self._walked(member, depth, seen)
+            # Judged as it is shown, since a mask within a name may change how it ends.
+            title = self._without_values(name) if isinstance(name, str) else name
+            is_secret = isinstance(title, str) and is_secret_name(title)
+            hide = is_secret and _holds_something(member)
+            shown[title] = MASK if hide else self._walked(member, depth, seen)
         return shown
 
     def _number(self, value: float) -> Any:

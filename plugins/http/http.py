@@ -207,8 +207,10 @@ def _only_reads(_provider: "Http", request: HttpRequest) -> bool:
     return request.method in _READING_METHODS
 
 
-def _key_lifetime_s(provider: "Http") -> float | None:
-    return provider.config.idempotency_lifetime_s if provider.config.has_key else None
+def _key_lifetime_s(provider: "Http", request: HttpRequest) -> float | None:
+    # An idempotent method needs no key, so it does not run out with one.
+    keyed = provider.config.has_key and request.method not in _IDEMPOTENT_METHODS
+    return provider.config.idempotency_lifetime_s if keyed else None
 
 
 class Http(Provider):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-
 from tests.delivery.world import World
 from tests.virtual_time import VirtualLoop, run_virtually
 

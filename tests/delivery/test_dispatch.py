@@ -2,22 +2,25 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import anyio
-
-from integrationd.call import CallState
-from integrationd.events import BreakerMoved
-from integrationd.journal import CallFilter
 from tests.delivery.conftest import Play
 from tests.delivery.world import World
 from tests.virtual_time import VirtualLoop, run_virtually
+
+from integrationd.call import CallState
+from integrationd.clock import to_datetime
+from integrationd.events import BreakerMoved
+from integrationd.journal import CallFilter
+from integrationd.sdk import Context, Outcome, Retryable
 
 
 def test_call_does_not_go_before_its_time(play: Play) -> None:
     async def story(world: World) -> None:
         async with world.running():
             due_ms = world.clock.now_ms() + 3_600_000
-            call = await world.accept("hold", not_before=_at(due_ms))
+            call = await world.accept("hold", not_before=to_datetime(due_ms))
 
             await world.settled(call)
 
@@ -49,9 +52,7 @@ def test_rate_limit_holds_over_any_window(play: Play) -> None:
             calls = await world.accept_many("hold", [{}] * 60)
             for call in calls:
                 await world.settled(call)
-            times = sorted(
-                at_ms for call in calls for at_ms in world.plugin.times_ms[call.id]
-            )
+            times = sorted(at_ms for call in calls for at_ms in world.plugin.times_ms[call.id])
         assert all(later - earlier >= 99 for earlier, later in itertools.pairwise(times))
 
     play(story, rate_limit="10/s")
@@ -198,7 +199,7 @@ def test_draining_lets_attempts_finish_and_leaves_the_rest_pending(play: Play) -
 def test_attempt_that_outlasts_the_grace_is_settled_as_what_it_is(tmp_path: Path) -> None:
     async def story(loop: VirtualLoop) -> None:
         world = World(tmp_path, loop, timeout="600s")
-        type(world.delivery).grace_s = property(lambda _self: 2.0)  # type: ignore[method-assign, assignment]
+        world.delivery.grace_s = 2.0
         async with world.running():
             call = await world.accept("hold", {"script": ["slow:500"]})
             await anyio.sleep(1)
@@ -221,28 +222,17 @@ async def _order_of_delivery(world: World) -> list[int]:
             await world.settled(call)
         world.delivery.drain()
     ended = sorted(calls, key=lambda call: world.plugin.times_ms[call.id][0])
-    order: list[int] = []
-    for call in ended:
-        order.append(int(call.priority))
-    return order
+    return [int(call.priority) for call in ended]
 
 
 def _take_provider_down_until(world: World, end_ms: int) -> None:
     """Make every send before ``end_ms`` one that never leaves, by the provider's own method."""
-    served = world.registry.connection("stage").plugin.operations["rehearsal.hold"]
-    play = served.declared.method
+    declared = world.registry.connection("stage").plugin.operations["rehearsal.hold"].declared
+    play = declared.method
 
-    async def send(provider: object, request: object, ctx: object) -> object:
-        from integrationd.sdk import Retryable
-
+    async def send(provider: Any, request: Any, ctx: Context) -> Outcome:
         if world.clock.now_ms() < end_ms:
             return Retryable(reason="connection_refused", detail="No line.", sent=False)
-        return await play(provider, request, ctx)  # type: ignore[arg-type]
+        return await play(provider, request, ctx)
 
-    object.__setattr__(served.declared, "method", send)
-
-
-def _at(at_ms: int) -> object:
-    from integrationd.clock import to_datetime
-
-    return to_datetime(at_ms)
+    object.__setattr__(declared, "method", send)

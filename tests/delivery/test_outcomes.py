@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from tests.delivery.conftest import Play
+from tests.delivery.world import World
 
 from integrationd.call import CallState, PartState
 from integrationd.journal import AttemptFilter
-from tests.delivery.conftest import Play
-from tests.delivery.world import World
 
 FINAL = (CallState.COMPLETED, CallState.FAILED, CallState.EXPIRED)
 
@@ -105,7 +105,10 @@ def test_open_call_is_left_to_a_person_when_the_window_for_asking_ends(
 def test_parts_are_sent_again_only_where_they_may_be(play: Play) -> None:
     async def story(world: World) -> None:
         async with world.running():
-            payload: dict[str, Any] = {"script": ["parts:dtr", "parts:d"], "recipients": list("abc")}
+            payload: dict[str, Any] = {
+                "script": ["parts:dtr", "parts:d"],
+                "recipients": list("abc"),
+            }
             call = await world.accept("hold", payload)
 
             detail = await world.settled(call)

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import msgspec
+from tests.virtual_time import VirtualClock, VirtualLoop
 
 from integrationd.api.accept import Acceptor
 from integrationd.api.schemas import CallRequest
@@ -18,7 +19,6 @@ from integrationd.journal import CallDetail, Journal, Kept, Retention
 from integrationd.masking import Masker
 from integrationd.registry import ConnectionSpec, Registry, load_plugins
 from integrationd.settings import Settings
-from tests.virtual_time import VirtualClock, VirtualLoop
 
 REHEARSAL = Path(__file__).parent.parent / "plugin_files" / "rehearsal.py"
 KEY = b"k" * 32

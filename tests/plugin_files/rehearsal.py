@@ -22,6 +22,7 @@ from integrationd.sdk import (
     NeverHappened,
     Outcome,
     Part,
+    PartOutcome,
     Pending,
     Provider,
     QuerySchedule,
@@ -39,16 +40,16 @@ from integrationd.sdk import (
 Steps = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class Act(Request):
+class Act(Request, frozen=True):
     """What to play."""
 
     script: Steps = msgspec.field(default_factory=lambda: ["delivered"])
     findings: Steps = msgspec.field(default_factory=lambda: ["done"])
-    recipients: list[str] = []
+    recipients: list[str] = msgspec.field(default_factory=list)
     reference: str | None = None
 
 
-class Played(Result):
+class Played(Result, frozen=True):
     """What was played."""
 
     step: str = ""
@@ -105,9 +106,7 @@ class Rehearsal(Provider):
         """Play a send whose key the provider honours for an hour."""
         return await self._play(request, ctx)
 
-    @operation(
-        "rehearsal.read", repeat_safe=True, contract=_contract("read", effect=False)
-    )
+    @operation("rehearsal.read", repeat_safe=True, contract=_contract("read", effect=False))
     async def read(self, request: Act, ctx: Context) -> Outcome:
         """Play a look-up."""
         return await self._play(request, ctx)
@@ -132,30 +131,24 @@ def _step(steps: list[str], number: int) -> str:
 
 
 def _outcome(name: str, seconds: float | None) -> Outcome:
-    match name:
-        case "delivered":
-            return Delivered(result={"step": name}, reference="ref-1")
-        case "accepted":
-            return Accepted(result={"step": name}, reference="ref-1")
-        case "rejected":
-            return Rejected(reason="refused", detail="The rehearsal refuses.")
-        case "throttled":
-            return Throttled(wait_s=seconds, detail="Slow down.")
-        case "retryable":
-            return Retryable(reason="busy", detail="Busy.", wait_s=seconds)
-        case "never_left":
-            return Retryable(reason="connection_refused", detail="Nobody listens.", sent=False)
-        case "uncertain":
-            return Uncertain(reason="timeout", detail="No answer.")
-        case "raise":
-            raise ValueError("the rehearsal fails")
-        case _:
-            return None  # type: ignore[return-value] # a plugin may return nonsense
+    if name == "raise":
+        raise ValueError("the rehearsal fails")
+    played: dict[str, Outcome] = {
+        "delivered": Delivered(result={"step": name}, reference="ref-1"),
+        "accepted": Accepted(result={"step": name}, reference="ref-1"),
+        "rejected": Rejected(reason="refused", detail="The rehearsal refuses."),
+        "throttled": Throttled(wait_s=seconds, detail="Slow down."),
+        "retryable": Retryable(reason="busy", detail="Busy.", wait_s=seconds),
+        "never_left": Retryable(reason="connection_refused", detail="Nobody listens.", sent=False),
+        "uncertain": Uncertain(reason="timeout", detail="No answer."),
+    }
+    # Any other name plays a plugin that returns nonsense.
+    return played.get(name)  # type: ignore[return-value] # on purpose, see above
 
 
 def _parts(spelled: str, ctx: Context) -> Outcome:
     """One letter per open recipient: d delivered, r rejected, t retryable, u uncertain."""
-    played = {
+    played: dict[str, PartOutcome] = {
         "d": Delivered(reference="ref-part"),
         "r": Rejected(reason="invalid_recipient"),
         "t": Retryable(reason="busy"),

@@ -107,7 +107,7 @@ def test_served_operation_asks_the_plugins_rules(tmp_path: Path, clock: FakeCloc
     ]
 
     assert told == [(True, False), (False, True)]
-    assert served.key_lifetime_s(provider) == 60.0
+    assert served.key_lifetime_s(provider, None) == 60.0
 
 
 def test_served_operation_takes_plain_rules(tmp_path: Path, clock: FakeClock) -> None:
@@ -117,7 +117,7 @@ def test_served_operation_takes_plain_rules(tmp_path: Path, clock: FakeClock) ->
 
     assert not served.is_repeat_safe(provider, None)
     assert not served.only_reads(provider, None)
-    assert served.key_lifetime_s(provider) is None
+    assert served.key_lifetime_s(provider, None) is None
 
 
 def test_load_plugin_keeps_versions_of_one_file_apart(tmp_path: Path, clock: FakeClock) -> None:

@@ -245,6 +245,14 @@ class TestHalfOpen:
             assert report(breaker, end, old_term, NOW_MS + OPEN_MS) is breaker
 
     @pytest.mark.parametrize("end", ["success", "failure", "neutral"])
+    @pytest.mark.parametrize("first_end", ["success", "neutral"])
+    def test_probe_that_reports_twice_counts_once(self, first_end: str, end: str) -> None:
+        first = probing()
+        breaker = report(first, first_end, first.term, NOW_MS + OPEN_MS)
+
+        assert report(breaker, end, first.term, NOW_MS + OPEN_MS) is breaker
+
+    @pytest.mark.parametrize("end", ["success", "failure", "neutral"])
     def test_probe_that_reports_twice_does_not_pass_for_the_next(self, end: str) -> None:
         first = probing()
         breaker = first.on_neutral(first.term).on_start(NOW_MS + OPEN_MS)

@@ -8,7 +8,7 @@ import msgspec
 
 from integrationd.api.ports import Placement
 from integrationd.api.schemas import PRIORITIES, CallRequest
-from integrationd.call import DEFAULT_TENANT, Call, CallState, new_call_id, pinned_lane, route_lane
+from integrationd.call import DEFAULT_TENANT, Call, new_call_id, pinned_lane, route_lane
 from integrationd.clock import Clock, from_datetime
 from integrationd.errors import (
     BadRequestError,
@@ -84,7 +84,6 @@ class Acceptor:
         has_own = isinstance(own_reference, str) and bool(own_reference)
         scope = connection.name if connection else request.operation
         return Call(
-            seq=0,
             id=new_call_id(now_ms),
             tenant=tenant,
             operation=request.operation,
@@ -92,36 +91,15 @@ class Acceptor:
             connection=requested,
             requested_connection=requested,
             priority=PRIORITIES[request.priority],
-            ordering_key=None,
-            parts=0,
-            state=CallState.PENDING,
-            revision=1,
-            reason=None,
-            detail=None,
-            tries=0,
-            attempts=0,
-            repeats=0,
-            queries=0,
-            doubt=0,
             created_at_ms=now_ms,
             due_at_ms=due_ms,
             expires_at_ms=_expiry(request, contract, now_ms),
             give_up_at_ms=max(give_up_ms, due_ms + give_up_ms - now_ms),
-            ask_at_ms=None,
-            ask_until_ms=None,
-            first_sent_at_ms=None,
-            finished_at_ms=None,
-            provider_reference=None,
             own_reference=own_reference if has_own else None,
             reference_scope=scope if has_own else None,
             reference_type=request.reference.type if request.reference else None,
             reference_id=request.reference.id if request.reference else None,
             on_uncertain=request.on_uncertain,
-            delivery=None,
-            contradiction=None,
-            lease_id=None,
-            lease_until_ms=None,
-            last_lease_id=None,
         )
 
 
@@ -225,9 +203,9 @@ def _expiry(request: CallRequest, contract: Contract, now_ms: int) -> int | None
 
 
 def _metadata(request: CallRequest) -> bytes | None:
-    if request.metadata is None:
-        return None
     raw = bytes(request.metadata)
+    if raw == b"null":
+        return None
     if len(raw) > METADATA_LIMIT_BYTES:
         raise UnprocessableError(
             f"metadata is over {METADATA_LIMIT_BYTES} bytes", pointer="/metadata"
@@ -253,6 +231,5 @@ def _digest(request: CallRequest) -> bytes:
     fields = msgspec.structs.asdict(request)
     del fields["idempotency_key"]
     for name in ("payload", "metadata"):
-        if fields[name] is not None:
-            fields[name] = decode(Any, fields[name], f"/{name}")
+        fields[name] = decode(Any, fields[name], f"/{name}")
     return hashlib.sha256(_canonical(fields)).digest()

@@ -1,7 +1,6 @@
 """The API as one ASGI app: who is calling, the hot routes by hand, everything else by Starlette."""
 
 import structlog
-from integrationd.api.body import ClientGoneError, read_body
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from integrationd.api.auth import Access, AccessRefusedError
+from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.call_routes import CallRoutes
 from integrationd.api.parts import Parts
 from integrationd.api.problems import Problem, problem, problem_of

@@ -5,10 +5,10 @@ import hmac
 import os
 from collections.abc import Iterable
 
-from integrationd.api.protocol import peer_of
 from starlette.types import Scope
 
 from integrationd.api.problems import Problem, problem
+from integrationd.api.protocol import peer_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

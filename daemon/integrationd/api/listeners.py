@@ -48,8 +48,8 @@ class UnixListener(socket.socket):
         self.path = path
         self._identity: tuple[int, int] | None = None
 
-    def bind_privately(self) -> None:
-        """Bind so that nobody but the daemon's own user can connect yet.
+    def listen_privately(self) -> None:
+        """Listen so that nobody but the daemon's own user can connect yet.
 
         The umask is the whole process's: call this before other threads make files.
         """
@@ -59,6 +59,7 @@ class UnixListener(socket.socket):
         finally:
             os.umask(before)
         self._identity = _identity_of(self.path)
+        self.listen(BACKLOG)
 
     def close(self) -> None:
         """Take the file away if it is still this socket's, then close the socket."""
@@ -122,10 +123,9 @@ def bind_unix(path: Path, mode: int, group: str | None = None) -> socket.socket:
     listener = UnixListener(path)
     try:
         with _as_config_error(path):
-            listener.bind_privately()
+            listener.listen_privately()
             os.chown(path, -1, gid, follow_symlinks=False)
             path.chmod(mode)
-            listener.listen(BACKLOG)
     except ConfigError:
         listener.close()
         raise
@@ -223,7 +223,7 @@ class Gate(ServerState):
         self.is_empty = asyncio.Event()
         self.is_empty.set()
         self._turned_away = SparseLog(self._tell_turned_away)
-        self._strangers: set[asyncio.BaseProtocol] = set()
+        self.strangers: set[asyncio.BaseProtocol] = set()
 
     def admits_one(self) -> bool:
         """Say whether the connection that was just added is still within the limit."""
@@ -235,14 +235,14 @@ class Gate(ServerState):
 
     def lets_linger(self, stranger: asyncio.BaseProtocol) -> bool:
         """Say whether a connection over the limit may stay until its refusal is read."""
-        if len(self._strangers) >= _LINGERING_STRANGERS:
+        if len(self.strangers) >= _LINGERING_STRANGERS:
             return False
-        self._strangers.add(stranger)
+        self.strangers.add(stranger)
         return True
 
     def leave(self, connection: asyncio.BaseProtocol) -> None:
         """Forget a closed connection."""
-        self._strangers.discard(connection)
+        self.strangers.discard(connection)
         if not self.connections:
             self.is_empty.set()
 

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import enum
 import math
+import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import httptools
 import structlog
@@ -20,15 +20,33 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from integrationd.api.body import ClientGoneError, too_large
+from integrationd.api.body import (
+    ENCODING_REFUSED,
+    FAILED,
+    METHOD_REFUSED,
+    PIPELINE_FULL,
+    TARGET_REFUSED,
+    TOO_MANY_CONNECTIONS,
+    UPGRADE_REFUSED,
+    VERSION_REFUSED,
+    ClientGoneError,
+    RefusedError,
+    as_response,
+    body_too_large,
+    malformed,
+    too_long,
+    too_slow,
+)
 from integrationd.api.listeners import Gate, Peer, peer_at
-from integrationd.api.problems import Problem, problem, problem_of
+from integrationd.api.problems import Problem
 
 _PEER = "integrationd.peer"
 _SLICE_BYTES = 8192
 _NOTED = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _REFUSED_METHODS = frozenset({b"TRACE", b"CONNECT"})
-_ALLOW = (b"allow", b"DELETE, GET, HEAD, OPTIONS, POST, PUT")
+_VERSIONS = frozenset({"1.0", "1.1"})
+_App: TypeAlias = Callable[..., Awaitable[None]]
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 log = structlog.get_logger("integrationd.api")
 
@@ -49,14 +67,6 @@ class _Phase(enum.Enum):
 
 # Looked up several times a request, and an enum's attributes are slow to find.
 _IDLE, _HEAD, _BODY = _Phase
-
-
-class _RefusedError(Exception):
-    """Raised inside the parser's callbacks to stop it."""
-
-    def __init__(self, told: Problem) -> None:
-        super().__init__(told.detail)
-        self.problem = told
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -90,10 +100,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if not self._gate.admits_one():
             self.connections.discard(self)
-            self._turn_away()
+            self._answer_refusal(TOO_MANY_CONNECTIONS)
+            if not self._gate.lets_linger(self):
+                self._close()
             return
-        peer = peer_at(transport)
-        self._extensions = None if peer is None else {_PEER: peer}
+        self._extensions = {_PEER: peer} if (peer := peer_at(transport)) else None
         self._expect_within(self._limits.first_byte_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,18 +142,28 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif self._phase is not _HEAD:
             self._close()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         """Parse what came, in slices small enough to stop in time."""
-        if len(data) <= _SLICE_BYTES:
-            self._parse(data)
+        if self._refusal is not None:
             return
-        view = memoryview(data)
-        for start in range(0, len(data), _SLICE_BYTES):
-            self._parse(view[start : start + _SLICE_BYTES])
+        if len(data) > _SLICE_BYTES:
+            view = memoryview(data)
+            for start in range(0, len(data), _SLICE_BYTES):
+                self.data_received(view[start : start + _SLICE_BYTES])
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._refuse(_problem_in(error))
+            return
+        if self._phase is not _IDLE:
+            self._watch_unfinished(len(data))
 
     def on_message_begin(self) -> None:
         """Start a request."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._phase = _HEAD
         self._timed_phase = None
         self._unfinished_bytes = self._body_bytes = 0
@@ -150,10 +171,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Collect the request target."""
         self.url += url
-        if len(self.url) > self._limits.max_target_bytes:
-            raise _RefusedError(
-                _too_long(414, "request target", self._limits.max_target_bytes, "bytes")
-            )
+        limit = self._limits.max_target_bytes
+        if len(self.url) > limit:
+            raise RefusedError(too_long(414, "request target", limit, "bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header."""
@@ -164,31 +184,51 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app, if it may be served."""
-        self._check_head()
-        if self._extensions is not None:
-            self.scope["extensions"] = self._extensions
-        super().on_headers_complete()
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        self._check_head(version, method)
+        cycle = RequestResponseCycle(
+            scope=self._scope(version, method),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1"
+            and not self._is_leaving
+            and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self.cycle = cycle
         self._phase = _BODY
         # Trailers must not turn into headers under the app's eyes.
         self.headers = []
-        if self._is_leaving:
-            self.cycle.keep_alive = False
+        if self._is_answering():
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+        else:
+            self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         """Count the body while it arrives; a chunked one declares no length."""
         self._unfinished_bytes = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
-            raise _RefusedError(problem_of(too_large(self._limits.max_body_bytes)))
+            raise RefusedError(body_too_large(self._limits.max_body_bytes))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Owe nothing more until the answer is complete."""
-        super().on_message_complete()
         self._phase = _IDLE
         self._read_by = math.inf
-        if self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle.response_complete:
             self._expect_within(self._limits.keep_alive_s)
+            return
+        cycle.more_body = False
+        cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """Turn to the next request, the refusal that had to wait, or the next idle time."""
@@ -204,20 +244,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if self._phase is _IDLE:
                 self._expect_within(self._limits.keep_alive_s)
 
-    def _start_asgi_task(
-        self, cycle: RequestResponseCycle, app: Callable[..., Awaitable[None]]
-    ) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: _App) -> None:
         self._answering = cycle
         task = self.loop.create_task(self._answer(cycle, app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _answer(
-        self, cycle: RequestResponseCycle, app: Callable[..., Awaitable[None]]
-    ) -> None:
+    async def _answer(self, cycle: RequestResponseCycle, app: _App) -> None:
         """Run the app; a client that went away is nothing to speak of."""
         try:
             await app(cycle.scope, cycle.receive, cycle.send)
+            if not (cycle.response_complete or cycle.disconnected):
+                log.error("request_unanswered", path=cycle.scope["path"])
         except (ClientGoneError, ClientDisconnect):
             pass
         except Exception:
@@ -235,18 +273,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if cycle.response_started:
             self._close()
         else:
-            self._answer_refusal(_FAILED)
-
-    def _parse(self, data: bytes | memoryview) -> None:
-        if self._refusal is not None:
-            return
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._refuse(_problem_in(error))
-            return
-        if self._phase is not _IDLE:
-            self._watch_unfinished(len(data))
+            self._answer_refusal(FAILED)
 
     def _watch_unfinished(self, size: int) -> None:
         """Hold a request that is not complete yet to its deadline and its size."""
@@ -259,9 +286,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._unfinished_bytes += size
         # A slice may have begun with the end of an earlier request.
         if self._unfinished_bytes > limits.max_header_bytes + _SLICE_BYTES:
-            self._refuse(_too_long(431, "header", limits.max_header_bytes, "bytes"))
+            self._refuse(too_long(431, "header", limits.max_header_bytes, "bytes"))
         elif self._phase is _HEAD and len(self.headers) > limits.max_headers:
-            self._refuse(_too_long(431, "header", limits.max_headers, "lines"))
+            self._refuse(too_long(431, "header", limits.max_headers, "lines"))
 
     def _time_for_phase(self) -> float:
         return self._limits.header_s if self._phase is _HEAD else self._limits.body_s
@@ -272,38 +299,54 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if name == b"content-length":
             # The parser has let digits pass only.
             if int(value) > self._limits.max_body_bytes:
-                raise _RefusedError(problem_of(too_large(self._limits.max_body_bytes)))
+                raise RefusedError(body_too_large(self._limits.max_body_bytes))
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
         elif value.lower() != b"chunked":
-            raise _RefusedError(
-                problem(
-                    400,
-                    "transfer_encoding",
-                    "no transfer encoding but chunked is understood",
-                    hint="Send the body as it is, with a Content-Length.",
-                )
-            )
+            raise RefusedError(ENCODING_REFUSED)
 
-    def _check_head(self) -> None:
+    def _scope(self, version: str, method: bytes) -> Any:
+        """Return the request as ASGI knows it."""
+        try:
+            target = httptools.parse_url(self.url)
+        except httptools.HttpParserInvalidURLError:
+            raise RefusedError(TARGET_REFUSED) from None
+        path = (target.path or b"").decode("ascii")
+        if not path.startswith("/"):  # an asterisk, or an origin alone
+            raise RefusedError(TARGET_REFUSED)
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": "http",
+            "method": method.decode("ascii"),
+            "root_path": "",
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+        }
+        if self._extensions is not None:
+            scope["extensions"] = self._extensions
+        return scope
+
+    def _check_head(self, version: str, method: bytes) -> None:
         limits = self._limits
-        parser = self.parser
         if len(self.headers) > limits.max_headers:
-            raise _RefusedError(_too_long(431, "header", limits.max_headers, "lines"))
+            raise RefusedError(too_long(431, "header", limits.max_headers, "lines"))
         # Zero for a head that came in one slice, as nearly all do.
-        if self._unfinished_bytes and self._head_bytes() > limits.max_header_bytes:
-            raise _RefusedError(_too_long(431, "header", limits.max_header_bytes, "bytes"))
-        if parser.get_method() in _REFUSED_METHODS:
-            raise _RefusedError(_METHOD_REFUSED)
-        if parser.should_upgrade():
-            raise _RefusedError(_UPGRADE_REFUSED)
-        if parser.get_http_version() not in ("1.1", "1.0"):
-            raise _RefusedError(_VERSION_REFUSED)
+        if self._unfinished_bytes and _size(self.headers) > limits.max_header_bytes:
+            raise RefusedError(too_long(431, "header", limits.max_header_bytes, "bytes"))
+        if method in _REFUSED_METHODS:
+            raise RefusedError(METHOD_REFUSED)
+        if self.parser.should_upgrade():
+            raise RefusedError(UPGRADE_REFUSED)
+        if version not in _VERSIONS:
+            raise RefusedError(VERSION_REFUSED)
         if len(self.pipeline) >= limits.max_pipelined:
-            raise _RefusedError(_PIPELINE_FULL)
-
-    def _head_bytes(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            raise RefusedError(PIPELINE_FULL)
 
     def _refuse(self, told: Problem) -> None:
         """Read nothing more; refuse when the answers that come first are out."""
@@ -329,28 +372,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         else:
             self.transport.abort()
 
-    def _turn_away(self) -> None:
-        self._refusal = _TOO_MANY_CONNECTIONS
-        if self._gate.lets_linger(self):
-            self._answer_refusal(self._refusal)
-            return
-        self._write_refusal(self._refusal)
-        self._close()
-
     def _answer_refusal(self, told: Problem) -> None:
         self._refusal = told
-        self._write_refusal(told)
+        if not self.transport.is_closing():
+            self.transport.write(as_response(told, self.server_state.default_headers))
         self._linger()
-
-    def _write_refusal(self, told: Problem) -> None:
-        if self.transport.is_closing():
-            return
-        fields = [*self.server_state.default_headers, *told.headers(), (b"connection", b"close")]
-        if told.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            fields.append(_ALLOW)
-        lines = [b"HTTP/1.1 %d %s" % (told.status, told.title.encode())]
-        lines += [name + b": " + value for name, value in fields]
-        self.transport.write(b"\r\n".join([*lines, b"", told.body()]))
 
     def _linger(self) -> None:
         """Close our half; the client has a moment to read before the rest follows."""
@@ -405,50 +431,19 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._expect_within(self._time_for_phase())
         else:
             part = "headers" if self._phase is _HEAD else "body"
-            seconds = self._time_for_phase()
-            self._refuse(
-                problem(
-                    408,
-                    "request_timeout",
-                    f"the request's {part} did not arrive within {seconds:g} s",
-                    hint="Send the request again, in one go.",
-                )
-            )
+            self._refuse(too_slow(part, self._time_for_phase()))
+
+
+def _size(headers: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _problem_in(error: httptools.HttpParserError) -> Problem:
-    """Tell our own refusals from what the parser cannot read."""
+    """Tell our own refusals from what the parser cannot read, and both from a fault of ours."""
     cause = error.__context__
-    if isinstance(cause, _RefusedError):
+    if isinstance(cause, RefusedError):
         return cause.problem
-    reason = "its target cannot be read" if cause is not None else str(error)
-    return problem(400, "malformed_request", f"this is not a valid HTTP/1.1 request: {reason}")
-
-
-def _too_long(status: int, what: str, limit: int, unit: str) -> Problem:
-    return problem(
-        status, "request_too_long", f"the {what} is over {limit} {unit}", hint="Send less of it."
-    )
-
-
-_METHOD_REFUSED = problem(405, "method_not_allowed", "TRACE and CONNECT are not possible here")
-_UPGRADE_REFUSED = problem(
-    400, "no_upgrade", "this server speaks HTTP/1.1 only", hint="Leave the Upgrade header out."
-)
-_VERSION_REFUSED = problem(400, "http_version", "this server speaks HTTP/1.1 only")
-_PIPELINE_FULL = problem(
-    429,
-    "pipeline_full",
-    "too many requests were sent on one connection without waiting for their answers",
-    hint="Read the answers first, then send this and the following requests again.",
-)
-_TOO_MANY_CONNECTIONS = problem(
-    503,
-    "too_many_connections",
-    "too many connections are open",
-    hint="Close connections that are not needed, or wait a moment.",
-    retry_after_s=1,
-)
-_FAILED = problem(
-    500, "internal", "The daemon failed to answer.", hint="The log says what happened."
-)
+    if cause is None:
+        return malformed(error)
+    log.error("request_failed", exc_info=cause)
+    return FAILED

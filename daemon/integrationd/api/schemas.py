@@ -18,6 +18,9 @@ PRIORITIES: dict[str, Priority] = {
 _PRIORITY_NAMES = {priority: name for name, priority in PRIORITIES.items()}
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app's own reference for searching."""
 
@@ -38,7 +41,7 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     expires_at: dt.datetime | None = None
     expires_in: float | None = None
     reference: Reference | None = None
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw = _NULL
     on_uncertain: Literal["hold", "repeat"] | None = None
     idempotency_key: str | None = None
 

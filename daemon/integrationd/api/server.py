@@ -40,14 +40,14 @@ class ApiServer:
     Args:
         app: Answers the requests.
         sockets: Listening sockets; the server closes them.
-        limits: What a client may ask.
+        limits: What a client may ask; as many connections as there are descriptors for.
     """
 
     def __init__(
         self, app: ASGIApp, sockets: Sequence[socket.socket], limits: Limits | None = None
     ) -> None:
         self._sockets = list(sockets)
-        self._server = _Server(app, self._sockets, limits or Limits())
+        self._server = _Server(app, self._sockets, fit_descriptors(limits or Limits()))
 
     async def started(self) -> None:
         """Wait until requests are answered."""
@@ -187,7 +187,8 @@ class _Server(uvicorn.Server):
         return LimitedHttpProtocol(self.config, self._gate)
 
     def _connections(self) -> list[LimitedHttpProtocol]:
-        return [each for each in self._gate.connections if isinstance(each, LimitedHttpProtocol)]
+        everyone = (*self._gate.connections, *self._gate.strangers)
+        return [each for each in everyone if isinstance(each, LimitedHttpProtocol)]
 
 
 @contextlib.contextmanager

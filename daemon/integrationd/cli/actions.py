@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from integrationd.cli.exits import CommandError
 from integrationd.cli.render import Times, paint
 from integrationd.cli.session import Session, call_path, with_session
 
@@ -57,7 +58,7 @@ def resolve(session: Session, call_id: str, resolution: str, note: str, yes: boo
     """Settle a call of unknown outcome, once you have asked the provider."""
     path = call_path(call_id)
     if resolution == "repeat" and not yes and sys.stdin.isatty():
-        click.confirm(_REPEAT_WARNING, abort=True, err=True)
+        _confirm_repeat()
     body = json.dumps({"resolution": resolution, "note": note})
     answer = session.daemon.post(f"{path}/resolve", body.encode())
     times = session.terminal.times()
@@ -72,6 +73,11 @@ def stands(view: Mapping[str, Any], times: Times) -> str:
     if state == "pending" and view.get("next_attempt_at"):
         return f"{line}; its next attempt is {_due(times.relative(view['next_attempt_at']))}."
     return f"{line}: {str(told).rstrip('.')}." if told else f"{line}."
+
+
+def _confirm_repeat() -> None:
+    if not click.confirm(_REPEAT_WARNING, err=True):
+        raise CommandError("nothing was done", hint="The call stays unknown until it is resolved.")
 
 
 def _due(relative: str) -> str:

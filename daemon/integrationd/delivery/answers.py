@@ -9,6 +9,9 @@ from integrationd.sdk import outcome as said
 
 Answer: TypeAlias = said.Outcome | said.Finding
 
+# How classify begins the reasons that a provider's own reply gave.
+PROVIDER_REFUSAL = "http_"
+
 _NAMES: Mapping[type, str] = {
     said.Delivered: "delivered",
     said.Accepted: "accepted",
@@ -41,28 +44,30 @@ def is_an_answer(value: Any, kind: AttemptKind) -> bool:
     return isinstance(value, wanted)
 
 
-def fault_of(error: Exception, sent: bool | None) -> said.Outcome:
+def fault_of(error: Exception, sent: bool | None, now_ms: int) -> said.Outcome:
     """Turn what a plugin raised into an outcome, by what had left the machine until then.
 
     Args:
         error: What was raised; a ``TimeoutError`` is the attempt's own deadline.
         sent: False if certainly nothing had left, True if something had, None if nobody knows.
+        now_ms: The time, for a reply's Retry-After.
     """
-    meant = _meaning(error)
-    if isinstance(meant, said.Rejected):
+    meant = _meaning(error, now_ms)
+    if isinstance(meant, said.Throttled):
         return meant
-    reason, detail = meant.reason, meant.detail
+    if isinstance(meant, said.Rejected) and (
+        sent is not True or meant.reason.startswith(PROVIDER_REFUSAL)
+    ):
+        # Else something had been sent before that may have taken effect.
+        return meant
+    reason, detail = reason_of(meant)
+    reason, detail = reason or "plugin_error", detail or ""
     if sent is False:
         return said.Retryable(reason=reason, detail=detail, sent=False)
     return said.Uncertain(reason=reason, detail=detail)
 
 
-def _meaning(error: Exception) -> said.Rejected | said.Retryable | said.Uncertain:
+def _meaning(error: Exception, now_ms: int) -> said.Outcome:
     if isinstance(error, TimeoutError):
         return said.Uncertain(reason="timeout", detail="No answer before the attempt's deadline.")
-    known = classify.of_error(error)
-    if isinstance(known, said.Rejected | said.Retryable | said.Uncertain):
-        return known
-    return said.Uncertain(
-        reason="plugin_error", detail=f"The plugin raised {type(error).__name__}: {error}"
-    )
+    return classify.of_error(error, now_ms)

@@ -199,7 +199,7 @@ class Attempts:
                 with anyio.fail_after(work.connection.timeout_s):
                     exchange.answer = await _ask_plugin(work)
             except Exception as error:  # noqa: BLE001 - plugins may raise anything
-                exchange.answer = fault_of(error, context.sent)
+                exchange.answer = fault_of(error, context.sent, self._clock.now_ms())
         if not is_an_answer(exchange.answer, work.lease.kind):
             exchange.answer = _as_answer(exchange.answer, work)
 
@@ -291,7 +291,7 @@ def _as_answer(value: Any, work: _Work) -> Answer:
     """Make an answer of the right kind out of whatever the plugin came back with."""
     if not is_an_answer(value, AttemptKind.SEND):
         wrong = TypeError(f"the plugin returned {type(value).__name__}, which is no outcome")
-        value = fault_of(wrong, work.context.sent)
+        value = fault_of(wrong, work.context.sent, work.context.clock.now_ms())
     if work.lease.kind is AttemptKind.SEND:
         outcome: said.Outcome = value
         return outcome

@@ -11,6 +11,21 @@ from integrationd.sdk.exchange import Exchange, HeaderPairs, Recorder
 
 _encode = msgspec.json.Encoder().encode
 
+# These say nothing about who is asking, so looking for secrets in them is work for nothing.
+_PLAIN_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "host",
+        "server",
+        "user-agent",
+    }
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
@@ -43,7 +58,7 @@ def _request(exchange: Exchange, masker: Masker) -> dict[str, Any]:
     return {
         "method": exchange.method,
         "url": masker.url(exchange.url),
-        "headers": masker.headers(exchange.request_headers),
+        "headers": _headers(exchange.request_headers, masker),
         "body": masker.body(exchange.request_body, _type_of(exchange.request_headers)),
         "bytes": exchange.request_bytes,
     }
@@ -54,11 +69,17 @@ def _response(exchange: Exchange, masker: Masker) -> dict[str, Any]:
         return {"error": masker.text(exchange.error)}
     return {
         "status": exchange.status,
-        "headers": masker.headers(exchange.response_headers),
+        "headers": _headers(exchange.response_headers, masker),
         "body": masker.body(exchange.response_body, _type_of(exchange.response_headers)),
         "bytes": exchange.response_bytes,
         "error": masker.text(exchange.error) if exchange.error else "",
     }
+
+
+def _headers(headers: HeaderPairs, masker: Masker) -> dict[str, str]:
+    shown = {name: value for name, value in headers if name.lower() in _PLAIN_HEADERS}
+    others = [pair for pair in headers if pair[0].lower() not in _PLAIN_HEADERS]
+    return {**shown, **masker.headers(others)} if others else shown
 
 
 def _type_of(headers: HeaderPairs) -> str | None:

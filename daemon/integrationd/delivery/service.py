@@ -51,7 +51,11 @@ class Surroundings:
 
 
 class Delivery:
-    """Everything between the journal and the plugins; also the API's placement and lines."""
+    """Everything between the journal and the plugins.
+
+    Attributes:
+        grace_s: How long attempts under way may still take when draining.
+    """
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -63,6 +67,8 @@ class Delivery:
             name: gate_for(name, terms, around.clock, None) for name, terms in self._terms.items()
         }
         self._routing = Routing(around.registry, settings.routes)
+        longest = max((one.limits.timeout_s for one in self._terms.values()), default=0.0)
+        self.grace_s = longest + DRAIN_MARGIN_S
         self._dispatcher: Dispatcher | None = None
         self._draining = False
 
@@ -87,12 +93,6 @@ class Delivery:
             services.start_soon(Pruner(around.retention, around.clock).run, name="pruner")
             await self._dispatcher.run(grace_s=self.grace_s)
             services.cancel_scope.cancel()
-
-    @property
-    def grace_s(self) -> float:
-        """How long attempts under way may still take when draining."""
-        longest = max((terms.limits.timeout_s for terms in self._terms.values()), default=0.0)
-        return longest + DRAIN_MARGIN_S
 
     def drain(self) -> None:
         """Start nothing more; ``run`` ends when the attempts under way have ended."""

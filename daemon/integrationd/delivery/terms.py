@@ -52,7 +52,7 @@ class Terms:
             retry=self.retry,
             repeat_safe=served.is_repeat_safe(connection.provider, request),
             reads_only=not contract.effect or served.only_reads(connection.provider, request),
-            key_lifetime_s=served.key_lifetime_s(connection.provider),
+            key_lifetime_s=served.key_lifetime_s(connection.provider, request),
             can_ask=query is not None,
             schedule=self.settings.query.over(query.schedule) if query else _NO_QUERY,
             on_uncertain=self._on_uncertain(call, contract.on_uncertain),

@@ -1,12 +1,11 @@
 """What the table families need from the journal as a whole."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from integrationd.journal import sqlite
 from integrationd.journal.writer import Transaction
 
-Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 _Result = TypeVar("_Result")
 
 
@@ -33,10 +32,10 @@ class Access(Protocol):
         """
         ...
 
-    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+    async def rows(self, sql: str, parameters: sqlite.Parameters = ()) -> list[sqlite.Row]:
         """Return all rows of one SELECT."""
         ...
 
-    async def rows_slowly(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+    async def rows_slowly(self, sql: str, parameters: sqlite.Parameters = ()) -> list[sqlite.Row]:
         """The same for a SELECT that may take long, without holding up the quick ones."""
         ...

@@ -1,7 +1,7 @@
 """Breakers: each connection's breaker as it last moved, so that it survives a restart."""
 
-from integrationd.call import Breaker
-from integrationd.events import BreakerMoved, EventRecord
+from integrationd.call import Breaker, EventRecord
+from integrationd.events import BreakerMoved
 from integrationd.journal.access import Access
 from integrationd.journal.writer import Transaction
 

@@ -7,21 +7,23 @@ import msgspec
 
 from integrationd.call import FINAL_STATES, Call, CallState, Part
 from integrationd.clock import Clock
-from integrationd.errors import ConflictError, NotFoundError, UnprocessableError
+from integrationd.errors import ConflictError, DamagedError, NotFoundError, UnprocessableError
 from integrationd.events import CallAccepted, CallChanged
 from integrationd.journal import rows, sqlite
 from integrationd.journal.access import Access
+from integrationd.journal.damage import sound
 from integrationd.journal.settled import store_settlement
 from integrationd.journal.writer import Transaction
 from integrationd.settlement import Settlement
 
-_PARTS = (
+PARTS = (
     "SELECT position, recipient, state, reason, detail, provider_reference, delivery, sum"
     " FROM part WHERE call_seq = ? ORDER BY position"
 )
+_OF_ID = "SELECT * FROM call_record WHERE id = ?"
 _ONE = (
     "SELECT r.*, b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
-    " JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq) WHERE r.id = ?"
+    " LEFT JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq) WHERE r.id = ?"
 )
 
 _SELECT = "SELECT * FROM call_record WHERE seq < coalesce(:before, 9223372036854775807)"
@@ -119,13 +121,9 @@ class Calls:
         self._access.refuse_new_work()
 
         def job(transaction: Transaction) -> list[Receipt]:
-            known = [self._known(transaction.db, one) for one in new]
-            for one, found in zip(new, known, strict=True):
-                if found is None:
-                    self._refuse_taken_reference(transaction.db, one.call)
+            # One after the other, since a batch may name one key or reference twice.
             return [
-                found or self._insert(transaction, one)
-                for one, found in zip(new, known, strict=True)
+                self._known(transaction.db, one) or self._insert(transaction, one) for one in new
             ]
 
         heavy = len(new) > 16 or sum(len(one.payload) for one in new) > 65536
@@ -146,8 +144,8 @@ class Calls:
                 code="idempotency_mismatch",
                 hint="Use a new key for a new call; repeat a call with exactly the same body.",
             )
-        row = db.execute("SELECT * FROM call_record WHERE id = ?", (found[0],)).fetchone()
-        call = rows.call_of(row) if row else None
+        kept = sqlite.fetch_all(db, _OF_ID, (found[0],))
+        call = rows.call_of(kept[0]) if kept else None
         return Receipt(call=call, call_id=found[0], is_replay=True)
 
     def _refuse_taken_reference(self, db: sqlite.Connection, call: Call) -> None:
@@ -167,6 +165,7 @@ class Calls:
             )
 
     def _insert(self, transaction: Transaction, new: NewCall) -> Receipt:
+        self._refuse_taken_reference(transaction.db, new.call)
         self._last_seq += 1
         seq, db = self._last_seq, transaction.db
         call = new.call.replace(seq=seq, parts=len(new.recipients))
@@ -196,7 +195,7 @@ class Calls:
             NotFoundError: There is none of that id.
             DamagedError: Its stored form is damaged.
         """
-        found = await self._access.rows("SELECT * FROM call_record WHERE id = ?", (call_id,))
+        found = await self._access.rows(_OF_ID, (call_id,))
         if not found:
             raise _no_such_call(call_id)
         return rows.call_of(found[0])
@@ -216,17 +215,17 @@ class Calls:
         rows.check(f"the payload of call {call_id}", body_sum, call.seq, payload, metadata)
         if result is not None:
             rows.check(f"the result of call {call_id}", result_sum, call.seq, result)
-        parts = await self._access.rows(_PARTS, (call.seq,)) if call.parts else []
+        parts = await self._access.rows(PARTS, (call.seq,)) if call.parts else []
         return CallDetail(
             call=call,
             payload=payload,
             metadata=metadata,
             result=result,
-            parts=tuple(rows.part_of(call.seq, row) for row in parts),
+            parts=rows.parts_of(call, parts),
         )
 
     async def list(self, wanted: CallFilter, *, before: int | None, limit: int) -> list[Call]:
-        """Return calls, the latest first.
+        """Return calls, the latest first, leaving out those that are damaged.
 
         Args:
             wanted: Which calls.
@@ -235,7 +234,7 @@ class Calls:
         """
         terms = {**msgspec.structs.asdict(wanted), "before": before, "limit": limit}
         found = await self._access.rows(_list_statement(wanted), terms)
-        return [rows.call_of(row) for row in found]
+        return await sound(self._access, self._clock.now_ms(), found, rows.call_of)
 
     async def change(
         self, call_id: str, decide: Callable[[Call, tuple[Part, ...]], Settlement]
@@ -249,12 +248,12 @@ class Calls:
         """
 
         def job(transaction: Transaction) -> Call:
-            row = transaction.db.execute(
-                "SELECT * FROM call_record WHERE id = ?", (call_id,)
-            ).fetchone()
-            if row is None:
+            found = sqlite.fetch_all(transaction.db, _OF_ID, (call_id,))
+            if not found:
                 raise _no_such_call(call_id)
-            call = rows.call_of(row)
+            call = rows.call_of(found[0])
+            if found[0][rows.CALL_WIDTH + 1] is not None:
+                raise DamagedError(f"call {call_id} is set aside: what belongs to it is damaged")
             settlement = decide(call, parts_of(transaction.db, call))
             store_settlement(transaction, call, settlement, self._clock.now_ms())
             transaction.told.append(CallChanged(settlement.call, settlement.rule))
@@ -287,7 +286,7 @@ def parts_of(db: sqlite.Connection, call: Call) -> tuple[Part, ...]:
     """
     if not call.parts:
         return ()
-    return tuple(rows.part_of(call.seq, row) for row in db.execute(_PARTS, (call.seq,)))
+    return rows.parts_of(call, sqlite.fetch_all(db, PARTS, (call.seq,)))
 
 
 def _list_statement(wanted: CallFilter) -> str:

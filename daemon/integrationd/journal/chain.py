@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from integrationd.events import EventRecord
+from integrationd.call import EventRecord
 from integrationd.journal import sqlite
 
 FIRST_HEAD = bytes(32)

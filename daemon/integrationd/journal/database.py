@@ -3,16 +3,21 @@
 import contextlib
 import fcntl
 import os
+import struct
 from pathlib import Path
 
 import aiosqlite
 
-from integrationd.errors import JournalLockedError
+from integrationd.errors import JournalLockedError, JournalUnavailableError
 from integrationd.journal import sqlite
-from integrationd.journal.access import Parameters
 from integrationd.journal.migrate import migrate
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
+
+# The write-ahead log's header and that of each frame: https://www.sqlite.org/fileformat2.html
+_WAL_HEADER = struct.Struct(">8xL4x8s8x")
+_FRAME_HEADER_BYTES = 24
+_FRAME_SALT_OFFSET = 8
 
 
 class FileLock:
@@ -41,6 +46,7 @@ class ReadConnection:
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._closed = False
         self.outstanding = 0
 
     @classmethod
@@ -59,8 +65,14 @@ class ReadConnection:
         # aiosqlite takes any connector, so the fixed SQLite serves here too.
         return cls(await aiosqlite.Connection(connect, iter_chunk_size=256))
 
-    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
-        """Return all rows of one statement, read at the last commit."""
+    async def rows(self, sql: str, parameters: sqlite.Parameters = ()) -> list[sqlite.Row]:
+        """Return all rows of one statement, read at the last commit.
+
+        Raises:
+            JournalError: The library fails, or the connection has been closed meanwhile.
+        """
+        if self._closed:
+            raise JournalUnavailableError("the journal is closed")
         self.outstanding += 1
         try:
             return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type] # rows are tuples, no row factory is set
@@ -70,7 +82,8 @@ class ReadConnection:
             self.outstanding -= 1
 
     async def close(self) -> None:
-        """Close the connection and end its thread."""
+        """Close the connection and end its thread, once what it is reading has been read."""
+        self._closed = True
         await self._connection.close()
 
 
@@ -112,6 +125,29 @@ def wal_bytes(path: Path) -> int:
         return path.with_name(path.name + "-wal").stat().st_size
     except OSError:
         return 0
+
+
+def wal_is_long(path: Path) -> bool:
+    """Say whether the log holds over :data:`CHECKPOINT_BYTES` since it last began anew.
+
+    Its size does not tell, since a log that begins anew is overwritten, not cut. Each frame
+    carries the salt of the log that it belongs to.
+    """
+    try:
+        file = os.open(path.with_name(path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        page_bytes, salt = _WAL_HEADER.unpack(os.pread(file, _WAL_HEADER.size, 0))
+        frame_bytes = page_bytes + _FRAME_HEADER_BYTES
+        frame = _WAL_HEADER.size + CHECKPOINT_BYTES // frame_bytes * frame_bytes
+        found: bytes = os.pread(file, len(salt), frame + _FRAME_SALT_OFFSET)
+    except (OSError, struct.error):
+        return False
+    else:
+        return found == bytes(salt)
+    finally:
+        os.close(file)
 
 
 def recheck(connection: sqlite.Connection) -> str | None:

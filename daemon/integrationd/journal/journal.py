@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import msgspec
 
+from integrationd.call import EventRecord
 from integrationd.clock import Clock
 from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
-from integrationd.events import Bus, Committed, EventRecord, JournalMoved
+from integrationd.events import Bus, Committed, JournalMoved
 from integrationd.journal import database, sqlite
-from integrationd.journal.access import Parameters
 from integrationd.journal.attempts import Attempts
 from integrationd.journal.breakers import Breakers
 from integrationd.journal.calls import Calls
@@ -30,6 +30,7 @@ from integrationd.journal.mark import Mark, MarkFile
 from integrationd.journal.writer import Transaction, Writer
 
 PROBE_S = 1.0
+LEASES_PER_COMMIT_BITS = 20
 
 _Result = TypeVar("_Result")
 
@@ -135,14 +136,23 @@ class Journal:
         try:
             await self._open_database()
         except sqlite.SqliteError as error:
+            if sqlite.fault_of(error) in (sqlite.Fault.CONSTRAINT, sqlite.Fault.OTHER):
+                raise JournalError(f"{self._path} cannot serve as the journal: {error}") from error
             self._note_fault(error)
 
-    async def _open_database(self) -> None:
+    async def _open_database(self, *, recheck: bool = False) -> None:
         db, self._exclusive = await asyncio.to_thread(database.open_writer, self._path)
         self._db = db
+        self._checkpointing = False
         position = read_position(db)
         self._compare_with_mark(db, position[0])
+        # Reading everything once and emptying the WAL shows whether the disk can be trusted again.
+        wrong = await asyncio.to_thread(database.recheck, db) if recheck else None
+        if wrong:
+            self._move(Condition.RECOVERING, wrong)
+            return
         self.calls.begin_after(_last_call_seq(db))
+        self.leases.begin_after(_first_lease_id(db))
         mark = self._mark
         if mark is None:
             raise JournalUnavailableError("the journal is closed")
@@ -196,23 +206,17 @@ class Journal:
     async def _try_again(self) -> None:
         if self._condition is Condition.FULL and self._writer is not None:
             await self._writer.run(_probe)
-            self._move(Condition.READY, "")
+            if self._condition is Condition.FULL:
+                self._move(Condition.READY, "")
             return
         await self._reopen()
 
     async def _reopen(self) -> None:
         await self._close_database()
         try:
-            await self._open_database()
+            await self._open_database(recheck=True)
         except sqlite.SqliteError as error:
             self._note_fault(error)
-            return
-        if self._db is None or self._exclusive:
-            return
-        # Reading everything once and emptying the WAL shows whether the disk can be trusted again.
-        wrong = await asyncio.to_thread(database.recheck, self._db)
-        if wrong:
-            self._move(Condition.RECOVERING, wrong)
 
     def _note_fault(self, error: Exception) -> None:
         fault = sqlite.fault_of(error)
@@ -271,31 +275,30 @@ class Journal:
                     raise
                 await self._clock.sleep(PROBE_S)
 
-    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+    async def rows(self, sql: str, parameters: sqlite.Parameters = ()) -> list[sqlite.Row]:
         """Return all rows of a quick SELECT, read at the last commit."""
         return await self._read(self._quick, sql, parameters)
 
-    async def rows_slowly(self, sql: str, parameters: Parameters = ()) -> list[sqlite.Row]:
+    async def rows_slowly(self, sql: str, parameters: sqlite.Parameters = ()) -> list[sqlite.Row]:
         """Return all rows of a SELECT that may take long."""
         return await self._read(self._slow, sql, parameters)
 
     async def _read(
-        self, reader: database.ReadConnection | None, sql: str, parameters: Parameters
+        self, reader: database.ReadConnection | None, sql: str, parameters: sqlite.Parameters
     ) -> list[sqlite.Row]:
         if reader is not None:
             return await reader.rows(sql, parameters)
         if self._writer is None:
             self.refuse_new_work()
-        return await self.write(
-            lambda transaction: list(transaction.db.execute(sql, parameters)), heavy=True
-        )
+            raise JournalUnavailableError("the journal is not open")
+        return await self._writer.between_groups(lambda db: sqlite.fetch_all(db, sql, parameters))
 
     def _after_commit(self, _event: Committed) -> None:
         """Checkpoint outside the commit path once the WAL has grown."""
         writer = self._writer
         if self._checkpointing or writer is None:
             return
-        if database.wal_bytes(self._path) < database.CHECKPOINT_BYTES:
+        if not database.wal_is_long(self._path):
             return
         self._checkpointing = True
         if self._slow is None:
@@ -334,10 +337,10 @@ class Journal:
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
-        for reader in (self._quick, self._slow):
+        readers, self._quick, self._slow = (self._quick, self._slow), None, None
+        for reader in readers:
             if reader is not None:
                 await reader.close()
-        self._quick = self._slow = None
         if self._db is not None:
             with contextlib.suppress(sqlite.SqliteError):
                 # Closing the last connection checkpoints, which waits for the disk.
@@ -347,6 +350,12 @@ class Journal:
 
 def _probe(transaction: Transaction) -> None:
     """Write nothing of its own; the group's own number takes the room that is asked about."""
+
+
+def _first_lease_id(db: sqlite.Connection) -> int:
+    """Return a number that no earlier lease had: commits are counted, and none makes so many."""
+    commits: int = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
+    return commits << LEASES_PER_COMMIT_BITS
 
 
 def _last_call_seq(db: sqlite.Connection) -> int:

@@ -1,30 +1,39 @@
 """Leases: calls claimed for an attempt, settled under the lease, reclaimed when it is over."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from integrationd.call import Attempt, AttemptKind, Call, CallState, Lease, Part, Priority
 from integrationd.clock import Clock
 from integrationd.errors import DamagedError
-from integrationd.events import AttemptEnded, CallChanged, CallDamaged, EventRecord
+from integrationd.events import AttemptEnded, CallChanged
 from integrationd.journal import rows, sqlite
 from integrationd.journal.access import Access
-from integrationd.journal.calls import parts_of
-from integrationd.journal.settled import ChangedError, store_attempt, store_settlement
+from integrationd.journal.calls import PARTS, parts_of
+from integrationd.journal.damage import set_aside, sound
+from integrationd.journal.settled import (
+    ChangedError,
+    is_stored,
+    store_attempt,
+    store_settlement,
+)
 from integrationd.journal.writer import Transaction
 from integrationd.settlement import Settlement
 
-_DUE = (
-    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r JOIN call_body AS b USING (seq)"
+# The body is joined from the left, so that a call that has lost its own is found out.
+_WITH_BODY = (
+    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r"
+    " LEFT JOIN call_body AS b USING (seq)"
+)
+_DUE = _WITH_BODY + (
     " WHERE r.lane = ? AND r.priority = ? AND r.state = 'pending' AND r.due_at_ms <= ?"
     " AND r.damaged_at_ms IS NULL ORDER BY r.due_at_ms LIMIT ?"
 )
-_TO_ASK = (
-    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r JOIN call_body AS b USING (seq)"
+_TO_ASK = _WITH_BODY + (
     " WHERE r.connection = ? AND r.ask_at_ms <= ? AND r.ask_at_ms IS NOT NULL"
     " AND r.lease_id IS NULL AND r.damaged_at_ms IS NULL ORDER BY r.ask_at_ms LIMIT ?"
 )
-_LEASED = (
-    "SELECT r.*, b.payload, b.metadata, b.sum FROM call_record AS r JOIN call_body AS b USING (seq)"
+_LEASED = _WITH_BODY + (
     " WHERE r.lease_id IS NOT NULL AND r.lease_until_ms <= ? AND r.damaged_at_ms IS NULL"
     " ORDER BY r.seq LIMIT ?"
 )
@@ -34,6 +43,7 @@ _PAST_DEADLINE = (
     " ORDER BY coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) LIMIT ?"
 )
 _FAR_FUTURE = 1 << 62
+_HAS_PARTS = rows.CALL_COLUMNS.index("parts")
 
 # Of this many claimed calls of a lane one is taken from the least urgent end, so that a starved
 # low call still moves.
@@ -46,8 +56,12 @@ class Leases:
     def __init__(self, access: Access, clock: Clock) -> None:
         self._access = access
         self._clock = clock
-        self._last_id = clock.now_ms() << 20
-        self._claimed = 0
+        self._last_id = 0
+        self._claimed: dict[str, int] = {}
+
+    def begin_after(self, lease_id: int) -> None:
+        """Give the next lease a greater id; told when the journal is opened."""
+        self._last_id = max(self._last_id, lease_id)
 
     async def claim(
         self, lane: str, connection: str, limit: int, lease_ms: int
@@ -65,19 +79,19 @@ class Leases:
             now_ms = self._clock.now_ms()
             found = self._due_rows(transaction, lane, now_ms, limit)
             leases = [
-                self._lease_to_send(transaction, call, payload, connection, now_ms + lease_ms)
-                for call, payload in found
+                self._lease_to_send(transaction, one, connection, now_ms + lease_ms)
+                for one in found
             ]
-            self._claimed += len(leases)
+            self._count(lane, len(leases))
             return leases, next_due_ms(transaction.db, lane)
 
         return await self._access.write(job)
 
     def _due_rows(
         self, transaction: Transaction, lane: str, now_ms: int, limit: int
-    ) -> list[tuple[Call, bytes]]:
-        starved = self._starved_share(limit)
-        taken: dict[int, tuple[Call, bytes]] = {}
+    ) -> list[Lease]:
+        starved = (self._claimed.get(lane, 0) + limit) // STARVATION_SHARE
+        taken: dict[int, Lease] = {}
         for priority in reversed(Priority):
             if starved > len(taken):
                 self._take(transaction, taken, (lane, priority, now_ms, starved - len(taken)))
@@ -85,31 +99,33 @@ class Leases:
             if len(taken) < limit:
                 # Rows already taken may come again, so ask for as many more.
                 self._take(transaction, taken, (lane, priority, now_ms, limit), limit)
-        return list(taken.values())
+        return sorted(taken.values(), key=lambda one: one.call.priority)
 
-    def _starved_share(self, limit: int) -> int:
-        """Of the next ``limit`` claims, how many go to the least urgent call."""
-        before = self._claimed // STARVATION_SHARE
-        return (self._claimed + limit) // STARVATION_SHARE - before
+    def _count(self, lane: str, claimed: int) -> None:
+        """Remember how far the lane is on its way to its next claim from the least urgent end."""
+        on_the_way = (self._claimed.pop(lane, 0) + claimed) % STARVATION_SHARE
+        if on_the_way:
+            self._claimed[lane] = on_the_way
 
     def _take(
         self,
         transaction: Transaction,
-        taken: dict[int, tuple[Call, bytes]],
+        taken: dict[int, Lease],
         terms: tuple[str, int, int, int],
         limit: int = _FAR_FUTURE,
     ) -> None:
-        for row in transaction.db.execute(_DUE, terms).fetchall():
+        for row in sqlite.fetch_all(transaction.db, _DUE, terms):
             if len(taken) >= limit:
                 return
             opened = _open(transaction, row, self._clock.now_ms())
             if opened is not None:
-                taken.setdefault(opened[0].seq, opened)
+                taken.setdefault(opened.call.seq, opened)
 
     def _lease_to_send(
-        self, transaction: Transaction, call: Call, payload: bytes, connection: str, until_ms: int
+        self, transaction: Transaction, found: Lease, connection: str, until_ms: int
     ) -> Lease:
         self._last_id += 1
+        call = found.call
         leased = call.replace(
             state=CallState.PROCESSING,
             revision=call.revision + 1,
@@ -121,8 +137,7 @@ class Leases:
             lease_until_ms=until_ms,
         )
         transaction.db.execute(rows.STORE_CALL, rows.store_values(leased, call.revision))
-        parts = parts_of(transaction.db, call)
-        return Lease(call=leased, payload=payload, kind=AttemptKind.SEND, parts=parts)
+        return Lease(call=leased, payload=found.payload, kind=AttemptKind.SEND, parts=found.parts)
 
     async def claim_to_ask(
         self, connection: str, limit: int, lease_ms: int
@@ -135,25 +150,23 @@ class Leases:
 
         def job(transaction: Transaction) -> tuple[list[Lease], int | None]:
             now_ms = self._clock.now_ms()
-            found = transaction.db.execute(_TO_ASK, (connection, now_ms, limit)).fetchall()
+            found = sqlite.fetch_all(transaction.db, _TO_ASK, (connection, now_ms, limit))
             opened = [_open(transaction, row, now_ms) for row in found]
             leases = [
-                self._lease_to_ask(transaction, *one, now_ms + lease_ms) for one in opened if one
+                self._lease_to_ask(transaction, one, now_ms + lease_ms) for one in opened if one
             ]
             return leases, next_ask_ms(transaction.db, connection)
 
         return await self._access.write(job)
 
-    def _lease_to_ask(
-        self, transaction: Transaction, call: Call, payload: bytes, until_ms: int
-    ) -> Lease:
+    def _lease_to_ask(self, transaction: Transaction, found: Lease, until_ms: int) -> Lease:
         self._last_id += 1
+        call = found.call
         leased = call.replace(
             revision=call.revision + 1, lease_id=self._last_id, lease_until_ms=until_ms
         )
         transaction.db.execute(rows.STORE_CALL, rows.store_values(leased, call.revision))
-        parts = parts_of(transaction.db, call)
-        return Lease(call=leased, payload=payload, kind=AttemptKind.QUERY, parts=parts)
+        return Lease(call=leased, payload=found.payload, kind=AttemptKind.QUERY, parts=found.parts)
 
     async def settle(
         self,
@@ -198,11 +211,14 @@ class Leases:
         attempt: Attempt | None,
     ) -> Call | None:
         current = _current(transaction.db, lease.call.seq)
-        ours = current is not None and current.last_lease_id == lease.call.last_lease_id
-        if current is None or (ours and current.revision == settlement.call.revision):
+        if current is None or current == settlement.call:
             # Pruned, or kept before by a commit of which nobody could tell.
             return None
-        if attempt is not None:
+        if attempt is None:
+            return current
+        if is_stored(transaction.db, settlement.call, attempt, settlement.rule):
+            return None
+        if not is_stored(transaction.db, lease.call, attempt, "late"):
             store_attempt(transaction, lease.call, attempt, "late", None)
         return current
 
@@ -232,12 +248,21 @@ class Leases:
         """Return the leases that were over at ``until_ms``, or all of them when None."""
         bound = _FAR_FUTURE if until_ms is None else until_ms
         found = await self._access.rows(_LEASED, (bound, limit))
-        return [_lease_of(row) for row in found if row[rows.CALL_WIDTH + 1] is None]
+        parts = {
+            row[0]: await self._access.rows(PARTS, (row[0],)) for row in found if row[_HAS_PARTS]
+        }
+        return await sound(
+            self._access,
+            self._clock.now_ms(),
+            found,
+            lambda row: _lease_of(row, parts.get(row[0], ())),
+        )
 
     async def past_deadline(self, limit: int) -> list[Call]:
         """Return pending calls whose time to expire or to give up has come."""
-        found = await self._access.rows(_PAST_DEADLINE, (self._clock.now_ms(), limit))
-        return [rows.call_of(row) for row in found]
+        now_ms = self._clock.now_ms()
+        found = await self._access.rows(_PAST_DEADLINE, (now_ms, limit))
+        return await sound(self._access, now_ms, found, rows.call_of)
 
     async def next_deadline_ms(self) -> int | None:
         """Return when the next pending call expires or is given up."""
@@ -255,8 +280,10 @@ class Leases:
             current = _current(transaction.db, call.seq)
             if current is None or current.revision != call.revision:
                 return None
+            parts = parts_of(transaction.db, call)
+            found = Lease(call=call, payload=b"", kind=AttemptKind.SEND, parts=parts)
             until_ms = self._clock.now_ms() + lease_ms
-            return self._lease_to_send(transaction, call, b"", connection, until_ms)
+            return self._lease_to_send(transaction, found, connection, until_ms)
 
         return await self._access.write(job)
 
@@ -266,8 +293,7 @@ class Leases:
         def job(transaction: Transaction) -> None:
             now_ms = self._clock.now_ms()
             for before, settlement in settled:
-                current = _current(transaction.db, before.seq)
-                if current is not None and current.revision == before.revision:
+                with contextlib.suppress(ChangedError):
                     store_settlement(transaction, before, settlement, now_ms)
                     transaction.told.append(CallChanged(settlement.call, settlement.rule))
 
@@ -319,33 +345,23 @@ def next_ask_ms(db: sqlite.Connection, connection: str) -> int | None:
 
 
 def _current(db: sqlite.Connection, seq: int) -> Call | None:
-    row = db.execute("SELECT * FROM call_record WHERE seq = ?", (seq,)).fetchone()
-    return rows.call_of(row) if row else None
+    found = sqlite.fetch_all(db, "SELECT * FROM call_record WHERE seq = ?", (seq,))
+    return rows.call_of(found[0]) if found else None
 
 
-def _open(transaction: Transaction, row: sqlite.Row, now_ms: int) -> tuple[Call, bytes] | None:
-    """Return call and payload of a joined row, or set the call aside if it is damaged."""
+def _open(transaction: Transaction, row: sqlite.Row, now_ms: int) -> Lease | None:
+    """Return what a joined row holds, or set the call aside if it is damaged."""
+    parts = sqlite.fetch_all(transaction.db, PARTS, (row[0],)) if row[_HAS_PARTS] else ()
     try:
-        lease = _lease_of(row)
-        parts_of(transaction.db, lease.call)
+        return _lease_of(row, parts)
     except DamagedError as error:
-        _set_aside(transaction, row, str(error), now_ms)
+        set_aside(transaction, row, str(error), now_ms)
         return None
-    return lease.call, lease.payload
 
 
-def _lease_of(row: sqlite.Row) -> Lease:
+def _lease_of(row: sqlite.Row, parts: Sequence[sqlite.Row]) -> Lease:
     call = rows.call_of(row)
     payload, metadata, body_sum = row[rows.CALL_WIDTH + 2 :]
     rows.check(f"the payload of call {call.id}", body_sum, call.seq, payload, metadata)
     kind = AttemptKind.SEND if call.state is CallState.PROCESSING else AttemptKind.QUERY
-    return Lease(call=call, payload=payload, kind=kind)
-
-
-def _set_aside(transaction: Transaction, row: sqlite.Row, found: str, now_ms: int) -> None:
-    """Keep a damaged call out of every claim; it stays where it is for salvage."""
-    seq, call_id = row[0], str(row[1])
-    transaction.db.execute("UPDATE call SET damaged_at_ms = ? WHERE seq = ?", (now_ms, seq))
-    event = EventRecord(type="journal.damaged", data={"found": found}, call_id=call_id)
-    transaction.chain.append(transaction.db, event, now_ms)
-    transaction.told.append(CallDamaged(call_id))
+    return Lease(call=call, payload=payload, kind=kind, parts=rows.parts_of(call, parts))

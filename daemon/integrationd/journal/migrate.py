@@ -21,19 +21,24 @@ def migrations() -> Sequence[tuple[int, str]]:
     )
 
 
-def migrate(connection: sqlite.Connection, back_up: Callable[[int], None]) -> None:
+def migrate(
+    connection: sqlite.Connection,
+    back_up: Callable[[int], None],
+    steps: Sequence[tuple[int, str]] | None = None,
+) -> None:
     """Bring the journal to the newest schema.
 
     Args:
         connection: The writing connection.
         back_up: Called with the old version before the first step, unless the journal is new.
+        steps: Number and text of every migration, in order; those of this program when None.
 
     Raises:
         JournalVersionError: The journal is newer than this program.
         sqlite3.Error: As the library says; the step at fault leaves no trace.
     """
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    steps = migrations()
+    steps = migrations() if steps is None else steps
     newest = steps[-1][0]
     if version > newest:
         raise JournalVersionError(

@@ -37,6 +37,16 @@ _NEVER_CHANGE = frozenset(
         "on_uncertain",
     }
 )
+_CLAIMED = (
+    "state",
+    "revision",
+    "connection",
+    "tries",
+    "due_at_ms",
+    "lease_id",
+    "last_lease_id",
+    "lease_until_ms",
+)
 _CHANGING = tuple(name for name in CALL_COLUMNS if name not in _NEVER_CHANGE)
 
 
@@ -77,6 +87,17 @@ def part_of(call_seq: int, row: Sequence[Any]) -> Part:
     return msgspec.convert(dict(zip(PART_COLUMNS, fields, strict=True)), Part)
 
 
+def parts_of(call: Call, found: Sequence[Sequence[Any]]) -> tuple[Part, ...]:
+    """Return the parts of a call from their rows, in the order of their positions.
+
+    Raises:
+        DamagedError: The checksum of one does not fit, or one is missing.
+    """
+    if len(found) != call.parts:
+        raise DamagedError(f"call {call.id} has {len(found)} of its {call.parts} parts")
+    return tuple(part_of(call.seq, row) for row in found)
+
+
 def part_values(call_seq: int, part: Part) -> tuple[Any, ...]:
     """Return the column values of a part: the call's number first, its checksum last."""
     fields = msgspec.structs.astuple(part)
@@ -100,8 +121,14 @@ def insert_values(call: Call) -> tuple[Any, ...]:
 
 def store_values(after: Call, before_revision: int) -> tuple[Any, ...]:
     """Return the parameters of :data:`STORE_CALL`."""
-    changing = tuple(getattr(after, name) for name in _CHANGING)
+    changing = tuple([getattr(after, name) for name in _CHANGING])
     return (*changing, seal_call(after), after.seq, before_revision)
+
+
+def claim_values(leased: Call, before_revision: int) -> tuple[Any, ...]:
+    """Return the parameters of :data:`CLAIM_CALL`."""
+    claimed = tuple([getattr(leased, name) for name in _CLAIMED])
+    return (*claimed, seal_call(leased), leased.seq, before_revision)
 
 
 # The statements list the columns of the record, so they are put together here, once, from the
@@ -115,10 +142,13 @@ INSERT_CALL = " ".join(
         ")",
     ]
 )
-STORE_CALL = " ".join(
-    [
-        "UPDATE call SET",
-        ", ".join(f"{name} = ?" for name in (*_CHANGING, "sum")),
-        "WHERE seq = ? AND revision = ? AND damaged_at_ms IS NULL",
-    ]
-)
+
+
+def _update(columns: Sequence[str]) -> str:
+    assignments = ", ".join(f"{name} = ?" for name in (*columns, "sum"))
+    guard = "WHERE seq = ? AND revision = ? AND damaged_at_ms IS NULL"
+    return " ".join(["UPDATE call SET", assignments, guard])
+
+
+STORE_CALL = _update(_CHANGING)
+CLAIM_CALL = _update(_CLAIMED)

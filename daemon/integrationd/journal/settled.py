@@ -4,10 +4,9 @@ from typing import Any
 
 import msgspec
 
-from integrationd.call import Attempt, AttemptKind, Call
+from integrationd.call import Attempt, AttemptKind, Call, EventRecord
 from integrationd.errors import ConflictError
-from integrationd.events import EventRecord
-from integrationd.journal import rows
+from integrationd.journal import rows, sqlite
 from integrationd.journal.chain import digest_of
 from integrationd.journal.writer import Transaction
 from integrationd.settlement import Settlement
@@ -138,6 +137,15 @@ def store_attempt(
             event_seq,
         ),
     )
+
+
+def is_stored(db: sqlite.Connection, call: Call, attempt: Attempt, rule: str) -> bool:
+    """Say whether exactly this attempt has been stored under that rule before."""
+    found = db.execute(
+        "SELECT 1 FROM attempt WHERE call_seq = ? AND digest = ?",
+        (call.seq, _digest(call, attempt, rule)),
+    ).fetchone()
+    return found is not None
 
 
 def attempt_number(call: Call, kind: AttemptKind) -> int:

@@ -8,6 +8,7 @@ library is to be had, the journal uses one exclusive connection and reads betwee
 import contextlib
 import enum
 import sqlite3 as stdlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ from integrationd.errors import (
 
 Connection: TypeAlias = stdlib.Connection
 Row: TypeAlias = tuple[Any, ...]
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 SqliteError: type[Exception] = driver.Error
 IntegrityError: type[Exception] = driver.IntegrityError
 
@@ -97,9 +99,35 @@ def prepare_writer(connection: Connection, *, exclusive: bool) -> None:
 
 def prepare_reader(connection: Connection) -> None:
     """Set the pragmas of a reading connection."""
+    connection.text_factory = _readable
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -2048")
+
+
+def fetch_all(connection: Connection, sql: str, parameters: Parameters = ()) -> list[Row]:
+    """Return all rows of a SELECT on the writing connection, undecodable text made readable.
+
+    The library fails the whole statement over one damaged byte of text. Read with its bytes
+    escaped, the row at fault fails its own checksum and the others are served.
+
+    Raises:
+        sqlite3.Error: As the library says.
+    """
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    except driver.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    connection.text_factory = _readable
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def _readable(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
 
 
 def fault_of(error: BaseException) -> Fault:

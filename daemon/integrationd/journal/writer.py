@@ -9,7 +9,7 @@ import asyncio
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from integrationd.clock import Clock
@@ -70,9 +70,37 @@ class _Write(Generic[_Result]):
 
     def run(self, db: sqlite.Connection, chain: Chain) -> None:
         transaction = Transaction(db, chain)
-        self.error = None
+        self.error, self.told = None, []
         self.result = self.job(transaction)
         self.told = transaction.told
+
+
+class _Between(Generic[_Result]):
+    __slots__ = ("action", "error", "future", "result")
+
+    def __init__(
+        self, action: Callable[[sqlite.Connection], _Result], future: "asyncio.Future[_Result]"
+    ) -> None:
+        self.action = action
+        self.future = future
+        self.result: _Result | None = None
+        self.error: Exception | None = None
+
+    def run(self, db: sqlite.Connection) -> None:
+        try:
+            self.result = self.action(db)
+        except Exception as error:  # noqa: BLE001 - told to whoever asked for it
+            self.error = error
+
+    def finish(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(_member_error(self.error))
+            # Nobody may be waiting for it; the error then concerns nobody.
+            self.future.exception()
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type] # set with the action's
 
 
 class Writer:
@@ -104,7 +132,7 @@ class Writer:
         self._on_fault = on_fault
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Write[Any]] = deque()
-        self._between: deque[Callable[[sqlite.Connection], None]] = deque()
+        self._between: deque[_Between[Any]] = deque()
         self._busy = False
         self._scheduled = False
         self._closed = False
@@ -141,10 +169,22 @@ class Writer:
         self._wake()
         return await asyncio.shield(write.future)
 
-    def between_groups(self, action: Callable[[sqlite.Connection], None]) -> None:
-        """Have ``action`` run in the thread, outside any transaction, before the next group."""
-        self._between.append(action)
-        self._wake()
+    def between_groups(
+        self, action: Callable[[sqlite.Connection], _Result]
+    ) -> "asyncio.Future[_Result]":
+        """Have ``action`` run in the thread, outside any transaction, before the next group.
+
+        Returns:
+            Its result to come, or the error that it ended in, which need not be looked at.
+        """
+        between = _Between(action, self._loop.create_future())
+        if self._closed:
+            between.error = JournalUnavailableError("the journal is closed")
+            between.finish()
+        else:
+            self._between.append(between)
+            self._wake()
+        return between.future
 
     async def close(self) -> None:
         """Finish what is waiting and end the thread. The connection stays open."""
@@ -160,11 +200,11 @@ class Writer:
             self._scheduled = True
             self._loop.call_soon(self._start_group)
 
-    def _start_group(self) -> None:
+    def _start_group(self, *, writes_first: bool = False) -> None:
         self._scheduled = False
         if self._busy:
             return
-        if self._between:
+        if self._between and not (writes_first and self._waiting):
             self._busy = True
             self._tasks.put(self._run_between)
         elif self._waiting:
@@ -195,9 +235,9 @@ class Writer:
                 write.run(self._db, self._chain)
             except Exception as error:
                 # Kept for the member that it belongs to.
-                if _fails_the_group(error):
+                if self._fails_the_group(error):
                     raise
-                write.error = error
+                write.error = _member_error(error)
                 if self._db.total_changes == before:
                     continue
             else:
@@ -217,12 +257,18 @@ class Writer:
                 write.run(self._db, self._chain)
             except Exception as error:
                 # Kept for the member that it belongs to.
-                if _fails_the_group(error):
+                if self._fails_the_group(error):
                     raise
                 write.error = _member_error(error)
                 self._db.execute("ROLLBACK TO member")
                 self._chain.position = restore
             self._db.execute("RELEASE member")
+
+    def _fails_the_group(self, error: Exception) -> bool:
+        """Say whether the disk or the library failed, rather than one member's statements."""
+        lost = (sqlite.Fault.FULL, sqlite.Fault.BROKEN, sqlite.Fault.BUSY)
+        # Out of memory, for one, SQLite ends the transaction of all by itself.
+        return sqlite.fault_of(error) in lost or not self._db.in_transaction
 
     def _begin(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -239,8 +285,6 @@ class Writer:
             if prepare:
                 self._prepare(group)
             self._db.execute("COMMIT")
-            self._chain.commit()
-            self._write_mark()
         except Exception as raised:  # noqa: BLE001 - told to every member on the loop
             error = raised
         took = self._clock.monotonic() - began
@@ -256,6 +300,8 @@ class Writer:
 
     def _end_group(self, group: list[_Write[Any]], error: Exception | None, took: float) -> None:
         if error is None:
+            self._chain.commit()
+            self._write_mark()
             for write in group:
                 write.finish()
             for write in group:
@@ -284,10 +330,21 @@ class Writer:
 
     def _fail_group(self, group: list[_Write[Any]], error: Exception) -> None:
         self._roll_back_whole()
+        self._fail(group, error)
+        self._note(error)
+
+    def _fail(self, group: Iterable[_Write[Any]], error: Exception) -> None:
         told: JournalError = sqlite.journal_error(error)
         for write in group:
             write.error = told
             write.finish()
+
+    def _note(self, error: Exception) -> None:
+        """Tell of a fault; after a failed sync nothing that the connection says can be trusted."""
+        if sqlite.fault_of(error) is sqlite.Fault.BROKEN:
+            self._closed = True
+            self._fail(self._waiting, error)
+            self._waiting.clear()
         self._on_fault(error)
 
     def _go_on(self) -> None:
@@ -295,29 +352,24 @@ class Writer:
         self._start_group()
 
     def _run_between(self) -> None:
-        error: Exception | None = None
-        while self._between:
-            action = self._between.popleft()
-            try:
-                action(self._db)
-            except sqlite.SqliteError as raised:
-                error = raised
-        self._loop.call_soon_threadsafe(self._end_between, error)
+        # What comes meanwhile waits for its turn, so that reads cannot starve the writes.
+        actions = [self._between.popleft() for _ in range(len(self._between))]
+        for between in actions:
+            between.run(self._db)
+        self._loop.call_soon_threadsafe(self._end_between, actions)
 
-    def _end_between(self, error: Exception | None) -> None:
-        if error is not None and sqlite.fault_of(error) is sqlite.Fault.BROKEN:
-            self._on_fault(error)
-        self._go_on()
+    def _end_between(self, actions: list[_Between[Any]]) -> None:
+        for between in actions:
+            between.finish()
+            error = between.error
+            if error is not None and sqlite.fault_of(error) is sqlite.Fault.BROKEN:
+                self._note(error)
+        self._busy = False
+        self._start_group(writes_first=True)
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             task()
-
-
-def _fails_the_group(error: Exception) -> bool:
-    """Say whether the disk or the library failed, rather than one member's statements."""
-    lost = (sqlite.Fault.FULL, sqlite.Fault.BROKEN, sqlite.Fault.BUSY)
-    return isinstance(error, sqlite.SqliteError) and sqlite.fault_of(error) in lost
 
 
 def _member_error(error: Exception) -> Exception:

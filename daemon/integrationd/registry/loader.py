@@ -62,10 +62,10 @@ class ServedOperation:
         rule = self.declared.reads_only
         return rule if isinstance(rule, bool) else rule(provider, request)
 
-    def key_lifetime_s(self, provider: Provider) -> float | None:
+    def key_lifetime_s(self, provider: Provider, request: Any) -> float | None:
         """Return the seconds for which the provider honours a key; None where it never runs out."""
         rule = self.declared.key_lifetime_s
-        return rule(provider) if callable(rule) else rule
+        return rule(provider, request) if callable(rule) else rule
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,20 +8,17 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import anyio
 import pydantic
 
 from integrationd.errors import NotFoundError
 from integrationd.registry.loader import LoadedPlugins, PluginVersion
-from integrationd.sdk.http import prepare_client
+from integrationd.sdk.http import PreparedClient, prepare_client
 from integrationd.sdk.plugin_file import PluginFault, PluginFileError, blaming
 from integrationd.sdk.provider import HttpProviderConfig, Provider, ProviderConfig
 from integrationd.settings.model import Problem, RejectedConfigError
-
-if TYPE_CHECKING:
-    import httpx2
 
 _SOURCE = "the configuration"
 
@@ -245,7 +242,7 @@ def _reason(kind: str, message: str, known: str) -> str:
             return message.removeprefix("Value error, ")
 
 
-def _client(config: ProviderConfig, timeout_s: float) -> "httpx2.AsyncClient | None":
+def _client(config: ProviderConfig, timeout_s: float) -> PreparedClient | None:
     if not isinstance(config, HttpProviderConfig):
         return None
     return prepare_client(

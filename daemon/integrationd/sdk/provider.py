@@ -23,7 +23,7 @@ CODE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}")
 OPERATION_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,39}\.[a-z][a-z0-9_]{0,39}")
 
 RequestRule: TypeAlias = bool | Callable[[Any, Any], bool]
-KeyLifetime: TypeAlias = float | Callable[[Any], float | None] | None
+KeyLifetime: TypeAlias = float | Callable[[Any, Any], float | None] | None
 SendMethod: TypeAlias = Callable[[Any, Any, "Context"], Awaitable[Outcome]]
 QueryMethod: TypeAlias = Callable[[Any, "Asked", "Context"], Awaitable[Finding]]
 _Send = TypeVar("_Send", bound=Callable[..., Awaitable[Outcome]])
@@ -91,7 +91,7 @@ class Operation:
             may not be repeated any more has simply failed: a bool or such a function.
         key_lifetime_s: Seconds for which the provider honours the key, counted from the first
             attempt that may have arrived; None where it never runs out. A function of the
-            provider where it is set by the connection's config.
+            provider and the request where it depends on them.
         method: The unbound method that sends.
     """
 
@@ -244,7 +244,7 @@ def operation(
 
 
 def query(name: str, schedule: QuerySchedule | None = None) -> Callable[[_Query], _Query]:
-    """Declare that the decorated ``async def (self, asked, ctx) -> Finding`` asks about ``name``."""
+    """Declare that the decorated ``async def (self, asked, ctx) -> Finding`` asks about it."""
 
     def mark(method: _Query) -> _Query:
         declared = Query(name=name, schedule=schedule or QuerySchedule(), method=_coroutine(method))

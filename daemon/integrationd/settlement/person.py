@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from integrationd.call import Call, CallState, Part, PartState, pinned_lane, route_lane
+from integrationd.call import Call, CallState, EventRecord, Part, PartState, pinned_lane, route_lane
 from integrationd.errors import ConflictError
-from integrationd.events import EventRecord
 from integrationd.settlement import parts as of_parts
 from integrationd.settlement.record import Resolution, Settlement, call_event, move, release
 

@@ -5,8 +5,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, Part, pinned_lane
-from integrationd.events import EventRecord
+from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, EventRecord, Part, pinned_lane
 from integrationd.retry import RetryPolicy
 from integrationd.sdk.contract import OnUncertain
 from integrationd.sdk.provider import QuerySchedule

@@ -24,6 +24,7 @@ _LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_log = structlog.get_logger("integrationd")
 _TROUBLE = frozenset({"failed", "expired", "unknown"})
 
 
@@ -61,54 +62,61 @@ def configure_logging(form: str, level: str, masker: Masker) -> None:
 
 def log_facts(bus: Bus) -> None:
     """Turn facts on the bus into log lines."""
-    log = structlog.get_logger("integrationd")
+    bus.subscribe(AttemptEnded, _on_attempt)
+    bus.subscribe(CallChanged, _on_change)
+    bus.subscribe(BreakerMoved, _on_breaker)
+    bus.subscribe(JournalMoved, _on_journal)
+    bus.subscribe(LeaseLost, _on_lease_lost)
+    bus.subscribe(CallDamaged, _on_damage)
 
-    def on_attempt(event: AttemptEnded) -> None:
-        attempt = event.attempt
-        log.debug(
-            "attempt_ended",
-            call=event.call.id,
-            connection=attempt.connection,
-            kind=attempt.kind.value,
-            number=attempt.number,
-            outcome=attempt.outcome,
-            reason=attempt.reason,
-            duration_ms=attempt.duration_ms,
-        )
 
-    def on_change(event: CallChanged) -> None:
-        call = event.call
-        tell = log.warning if call.state.value in _TROUBLE else log.debug
-        tell(
-            "call_changed",
-            call=call.id,
-            operation=call.operation,
-            state=call.state.value,
-            reason=call.reason,
-            detail=call.detail,
-            rule=event.rule,
-        )
-
-    def on_breaker(event: BreakerMoved) -> None:
-        tell = log.warning if event.after == "open" else log.info
-        tell("breaker_moved", connection=event.connection, before=event.before, after=event.after)
-
-    def on_journal(event: JournalMoved) -> None:
-        tell = log.info if event.condition in ("ready", "closed") else log.error
-        tell("journal_moved", condition=event.condition, reason=event.reason)
-
-    bus.subscribe(AttemptEnded, on_attempt)
-    bus.subscribe(CallChanged, on_change)
-    bus.subscribe(BreakerMoved, on_breaker)
-    bus.subscribe(JournalMoved, on_journal)
-    bus.subscribe(
-        LeaseLost,
-        lambda event: log.warning(
-            "lease_lost",
-            call=event.call_id,
-            connection=event.connection,
-            outcome=event.outcome,
-            hint="Raise the connection's timeout above the provider's slowest reply.",
-        ),
+def _on_attempt(event: AttemptEnded) -> None:
+    attempt = event.attempt
+    _log.debug(
+        "attempt_ended",
+        call=event.call.id,
+        connection=attempt.connection,
+        kind=attempt.kind.value,
+        number=attempt.number,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        duration_ms=attempt.duration_ms,
     )
-    bus.subscribe(CallDamaged, lambda event: log.error("call_damaged", call=event.call_id))
+
+
+def _on_change(event: CallChanged) -> None:
+    call = event.call
+    tell = _log.warning if call.state.value in _TROUBLE else _log.debug
+    tell(
+        "call_changed",
+        call=call.id,
+        operation=call.operation,
+        state=call.state.value,
+        reason=call.reason,
+        detail=call.detail,
+        rule=event.rule,
+    )
+
+
+def _on_breaker(event: BreakerMoved) -> None:
+    tell = _log.warning if event.after == "open" else _log.info
+    tell("breaker_moved", connection=event.connection, before=event.before, after=event.after)
+
+
+def _on_journal(event: JournalMoved) -> None:
+    tell = _log.info if event.condition in ("ready", "closed") else _log.error
+    tell("journal_moved", condition=event.condition, reason=event.reason)
+
+
+def _on_lease_lost(event: LeaseLost) -> None:
+    _log.warning(
+        "lease_lost",
+        call=event.call_id,
+        connection=event.connection,
+        outcome=event.outcome,
+        hint="Raise the connection's timeout above the provider's slowest reply.",
+    )
+
+
+def _on_damage(event: CallDamaged) -> None:
+    _log.error("call_damaged", call=event.call_id)

@@ -1,0 +1,73 @@
+# The commands of this repository. Each sets up .venv first, if it is not there or out of date.
+
+PYTHON ?= python3
+
+BIN := .venv/bin
+READY := .venv/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint types format bench faults constraints clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY) ## start the daemon with integrationd.toml; its state is kept in ./var
+	@exec $(BIN)/integrationd run --config integrationd.toml
+
+test: lint ## the whole gate: lint, then the tests and their coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(READY) ## format, style, types, layers, dependencies and spelling; changes nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/codespell
+
+types: $(READY) ## types alone
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the code in the common format, and mend what can be mended by rule
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## measure speed against the libraries that people use instead
+	$(BIN)/pytest -m bench --capture=no --timeout=1800 tests/bench
+
+faults: $(READY) ## the slow suites: kills, full disks and cut links; INTEGRATIOND_FAULT_SECONDS bounds them
+	$(BIN)/pytest -m slow --timeout=1800
+
+constraints: ## resolve the dependencies anew and write constraints.txt
+	@$(MAKE) --no-print-directory clean
+	@: > constraints.txt
+	@$(MAKE) --no-print-directory $(READY)
+	@$(BIN)/python -m pip freeze --all --exclude-editable --exclude setuptools > constraints.txt
+	@touch $(READY)
+
+clean: ## remove .venv and whatever the tools have made; ./var stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .coverage .coverage.* htmlcov dist
+	find daemon plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew when the dependencies or the version have changed. Without build isolation, so that the
+# build tool comes from constraints.txt like everything else; with the bench group, since its code is
+# type-checked too.
+$(READY): pyproject.toml constraints.txt daemon/integrationd/__init__.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "integrationd needs Python 3.11 or newer, and '$(PYTHON)' is not." >&2; \
+	  echo "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments. On Debian and Ubuntu:" >&2; \
+	  echo "apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(INSTALL) --upgrade --constraint constraints.txt pip hatchling
+	@$(INSTALL) --constraint constraints.txt --no-build-isolation \
+	  --group dev --group bench --editable .
+	@touch $@

@@ -1,0 +1,166 @@
+"""The high-water mark: commits that the disk has dropped are noticed, and nothing else is."""
+
+from pathlib import Path
+
+import pytest
+from tests.journal.cases import accept, claim_one, complete, copied, new, opened
+
+from integrationd.journal import Journal
+from integrationd.journal.mark import Mark, MarkFile
+
+
+def wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def mark_of(path: Path) -> Path:
+    return path.with_name(path.name + ".mark")
+
+
+async def fill(journal: Journal, calls: int = 5) -> None:
+    for _ in range(calls):
+        await accept(journal, new())
+        await complete(journal, await claim_one(journal))
+
+
+async def test_mark_stays_silent_after_a_normal_restart(path: Path) -> None:
+    for _ in range(3):
+        async with opened(path) as journal:
+            await fill(journal)
+            assert journal.status().alarm == ""
+
+
+async def test_mark_stays_silent_after_a_kill(path: Path, tmp_path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        left = copied(path, tmp_path / "killed")
+
+    async with opened(left) as journal:
+        assert journal.status().alarm == ""
+        assert len(await journal.rows("SELECT 1 FROM call")) == 5
+
+
+async def test_mark_raises_the_alarm_when_the_log_is_lost(path: Path, tmp_path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        mark = journal._mark.read() if journal._mark else Mark()
+        left = copied(path, tmp_path / "killed")
+    wal_of(left).unlink()
+
+    async with opened(left) as journal:
+        alarm = journal.status().alarm
+        found = (await journal.rows("SELECT seq FROM commit_mark"))[0][0]
+        assert found < mark.commit
+        assert f"it ends at commit {found} and event 0" in alarm
+        assert f"but commit {mark.commit} and event {mark.event} had been made durable" in alarm
+        # It is served all the same, and nothing is made new.
+        assert journal.condition == "ready"
+
+
+async def test_mark_raises_the_alarm_when_the_log_is_cut(path: Path, tmp_path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        left = copied(path, tmp_path / "killed")
+    stored = wal_of(left).read_bytes()
+    wal_of(left).write_bytes(stored[: len(stored) * 3 // 4])
+
+    async with opened(left) as journal:
+        assert "has lost commits" in journal.status().alarm
+        assert 0 < len(await journal.rows("SELECT 1 FROM call")) < 5
+
+
+async def test_mark_raises_the_alarm_for_one_flipped_bit_in_the_log(
+    path: Path, tmp_path: Path
+) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        left = copied(path, tmp_path / "killed")
+    stored = bytearray(wal_of(left).read_bytes())
+    stored[len(stored) // 2] ^= 0x10
+    wal_of(left).write_bytes(stored)
+
+    async with opened(left) as journal:
+        assert "has lost commits" in journal.status().alarm
+
+
+async def test_mark_raises_the_alarm_when_the_journal_is_gone(path: Path, tmp_path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        left = copied(path, tmp_path / "killed")
+    left.unlink()
+    wal_of(left).unlink()
+
+    async with opened(left) as journal:
+        assert "it ends at commit 0 and event 0" in journal.status().alarm
+
+
+async def test_alarm_is_shown_until_somebody_acknowledges_it(path: Path, tmp_path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        left = copied(path, tmp_path / "killed")
+    wal_of(left).unlink()
+    async with opened(left) as journal:
+        alarm = journal.status().alarm
+        await fill(journal)
+
+    async with opened(left) as journal:
+        assert journal.status().alarm == alarm
+
+        assert await journal.acknowledge_alarm("ana")
+
+        assert journal.status().alarm == ""
+        (event,) = (await journal.events.after(0, 100))[-1:]
+        assert event.type == "journal.acknowledged"
+        assert '"by":"ana"' in event.data
+        assert "has lost commits" in event.data
+        assert not await journal.acknowledge_alarm("ana")
+    async with opened(left) as journal:
+        assert journal.status().alarm == ""
+
+
+async def test_mark_below_the_journal_is_normal(path: Path, tmp_path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal, 2)
+        earlier = copied(path, tmp_path / "earlier")
+        await fill(journal, 3)
+    path.with_name(path.name + ".mark").write_bytes(mark_of(earlier).read_bytes())
+
+    async with opened(path) as journal:
+        assert journal.status().alarm == ""
+
+
+@pytest.mark.parametrize("torn", ["empty", "cut", "flipped", "foreign", "missing"])
+async def test_torn_mark_is_ignored(path: Path, torn: str) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+    stored = mark_of(path).read_bytes()
+    flipped = bytes([*stored[:9], stored[9] ^ 0x40, *stored[10:]])
+    left = {"empty": b"", "cut": stored[:30], "flipped": flipped, "foreign": b"\xff" * 4096}
+    if torn == "missing":
+        mark_of(path).unlink()
+    else:
+        mark_of(path).write_bytes(left[torn])
+
+    async with opened(path) as journal:
+        assert journal.status().alarm == ""
+        await fill(journal)
+    assert mark_of(path).read_bytes()[:4] == b"idm1"
+
+
+async def test_mark_names_the_last_commit_and_the_last_event(path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        commit = (await journal.rows("SELECT seq FROM commit_mark"))[0][0]
+        event, mac = (await journal.rows("SELECT seq, mac FROM event ORDER BY seq DESC"))[0]
+
+        assert journal._mark is not None
+        assert journal._mark.read() == Mark(commit=commit, event=event, head=mac)
+
+
+def test_mark_survives_a_round_trip(tmp_path: Path) -> None:
+    file = MarkFile(tmp_path / "mark")
+
+    file.write(Mark(commit=1 << 60, event=3, head=b"h" * 32))
+
+    assert file.read() == Mark(commit=1 << 60, event=3, head=b"h" * 32)
+    file.close()
