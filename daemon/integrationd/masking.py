@@ -19,7 +19,6 @@ SHORTEST_BASE64_BYTES: Final = 8
 DEPTH_LIMIT: Final = 64
 
 _NAME_LIMIT = 64
-_ROUND_LIMIT = 4
 _KEYS = (
     "access|account|api|app|application|auth|client|consumer|encryption|licen[cs]e|master|merchant"
     "|private|secret|security|server|service|session|shared|signing|storage|subscription|webhook"
@@ -177,18 +176,14 @@ class Masker:
         return b"@" not in raw or not _USER_BYTES.search(raw)
 
     def _masked_text(self, text: str) -> str:
-        # A mask may close up what stood apart; a few rounds settle whatever that brings about.
-        for _ in range(_ROUND_LIMIT):
-            masked = _USER.sub(f"://{MASK}@", self._without_values(text))
-            masked = _PAIR.sub(rf"\1{MASK}", _LINE.sub(rf"\1{MASK}", masked))
-            if masked == text:
-                break
-            text = masked
-        return self._without_values(text)
+        masked = _USER.sub(f"://{MASK}@", self._without_values(text))
+        masked = _PAIR.sub(rf"\1{MASK}", _LINE.sub(rf"\1{MASK}", masked))
+        return self._without_values(masked)
 
     def _without_values(self, text: str) -> str:
         if not self._values:
             return text
+        # Again, since a mask with what stands around it may be another value.
         while (masked := self._pattern.sub(MASK, text)) != text:
             text = masked
         return text

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from structlog.testing import capture_logs
-from tests.api.test_server_limits import GET, POST, QUICK, SOON_S, WAIT, Served
+from tests.api.test_server_limits import GET, MIB, POST, QUICK, SOON_S, WAIT, Served
 
 from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.listeners import Limits, Peer, UnixListener, bind_tcp, bind_unix
@@ -54,8 +54,10 @@ async def serving(listener: socket.socket, limits: Limits = QUICK) -> AsyncItera
     async with anyio.create_task_group() as group:
         group.start_soon(served.server.serve)
         await served.server.started()
-        yield served
-        served.disconnect()
+        try:
+            yield served
+        finally:
+            served.disconnect()
         await served.server.close(grace_s=1)
 
 
@@ -73,8 +75,22 @@ def test_tcp_address_is_listened_on(host: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    """: :80 localhost:80 127.0.0.1 127.0.0.1: 127.0.0.1:65536 127.0.0.1:-1 127.0.0.1:8\u0660
-    127.1:80 2130706433:80 ::1:80 [127.0.0.1]:80 [::1] [::1%lo]:80""".split(),
+    [
+        "",
+        ":80",
+        "localhost:80",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:8x",
+        "127.1:80",
+        "2130706433:80",
+        "::1:80",
+        "[127.0.0.1]:80",
+        "[::1]",
+        "[::1%lo]:80",
+    ],
 )
 def test_tcp_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="not an IP address and a port"):
@@ -253,6 +269,24 @@ async def test_failing_app_costs_only_its_connection(
         assert (await (await served.connect(GET)).answer()).status == 200
     expected = "request_failed" if target == b"/broken" else "request_unanswered"
     assert [line["event"] for line in log_lines] == [expected]
+
+
+async def test_slowly_taken_answer_arrives_whole(path: Path) -> None:
+    patient = dataclasses.replace(QUICK, write_s=SOON_S)
+    async with serving(bind_unix(path, 0o600), patient) as served:
+        wire = await served.connect(GET.replace(b"/", b"/large", 1))
+        await anyio.sleep(0.1)
+
+        assert len((await wire.answer()).body) == 8 * MIB
+
+
+async def test_endless_body_after_its_answer_ends_the_connection(path: Path) -> None:
+    async with serving(bind_unix(path, 0o600)) as served:
+        wire = await served.connect(b"POST /unread HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert (await wire.answer()).status == 401
+        await wire.send(b"fffff\r\n" + b"x" * 65537)
+
+        assert await wire.ended() == b""
 
 
 async def test_stopped_server_finishes_what_it_began(path: Path) -> None:

@@ -42,6 +42,7 @@ LENGTHS = (
     b"content-length: 1\r\ncontent-length: 1",
     *(b"content-length: " + value for value in (b"-1", b"+5", b"9" * 20, b"1, 1", b"0x1", b"")),
 )
+TARGETS = (b"*", b"/\xff", b"http://x", b"http://x:99999/")
 CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
 
 
@@ -257,7 +258,7 @@ async def test_idle_connection_is_closed_after_its_answer(served: Served) -> Non
 
 async def test_slow_app_is_not_the_clients_fault(served: Served) -> None:
     wire = await served.connect(WAIT + GET + GET[:-4])
-    await anyio.sleep(0.3)
+    await anyio.sleep(0.25)
     served.app.released.set()
 
     assert (await wire.answer()).status == 200
@@ -309,12 +310,9 @@ async def test_request_at_every_limit_is_served(served: Served) -> None:
     assert json.loads((await wire.answer()).body)["size"] == 65536
 
 
-@pytest.mark.parametrize(
-    "head", [POST + b"content-length: %d\r\n\r\n" % (200 * MIB), CHUNKED], ids=shown
-)
-async def test_flood_is_refused_in_little_memory(served: Served, head: bytes) -> None:
+async def test_flood_is_refused_in_little_memory(served: Served) -> None:
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    wire = await served.connect(head)
+    wire = await served.connect(CHUNKED)
     tracemalloc.start()
 
     with contextlib.suppress(OSError):
@@ -389,15 +387,13 @@ async def test_connections_beyond_the_limit_are_turned_away(
         (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", "malformed_request"),
         (b"GET / HTTP/1.1\r\nhost: x\r\n folded\r\n\r\n", "malformed_request"),
         (b"GET / HTTP/1.1\r\na: \x00\r\n\r\n", "malformed_request"),
-        (b"GET /\xff HTTP/1.1\r\n\r\n", "malformed_request"),
         (b"GET /\r\n\r\n", "http_version"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "malformed_request"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01", "malformed_request"),
         (b"TRACE / HTTP/1.1\r\n\r\n", "method_not_allowed"),
         (b"CONNECT a:1 HTTP/1.1\r\n\r\n", "method_not_allowed"),
         (b"NONSENSE / HTTP/1.1\r\n\r\n", "malformed_request"),
-        (b"OPTIONS * HTTP/1.1\r\n\r\n", "malformed_request"),
-        (b"GET http://x HTTP/1.1\r\n\r\n", "malformed_request"),
+        *[(b"GET %s HTTP/1.1\r\n\r\n" % target, "malformed_request") for target in TARGETS],
         (GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n", "no_upgrade"),
     ],
     ids=shown,
@@ -409,7 +405,7 @@ async def test_malformed_request_is_refused(served: Served, sent: bytes, code: s
 
 
 async def test_trailers_do_not_become_headers(served: Served) -> None:
-    wire = await served.connect(CHUNKED + b"2\r\n{}\r\n0\r\nidempotency-key: forged\r\n\r\n")
+    wire = await served.connect(CHUNKED + b"2\r\n{}\r\n0\r\nexpect: forged\r\n\r\n")
 
     told = json.loads((await wire.answer()).body)
     assert told == {"size": 2, "names": ["host", "transfer-encoding"]}

@@ -60,6 +60,12 @@ async def ledger(client: httpx2.AsyncClient) -> dict[str, Any]:
     return told
 
 
+async def count_open(client: httpx2.AsyncClient) -> int:
+    """Return how many calls are neither final nor unknown."""
+    total = (await ledger(client))["total"]
+    return sum(total[state] for state in OPEN_STATES)
+
+
 async def check_api(client: httpx2.AsyncClient, book: Book) -> list[str]:
     """Compare the ledger, the status and the list of all calls with the clients' book."""
     status = (await client.get("/v1/status")).json()
@@ -99,7 +105,10 @@ def read_books(daemon: DaemonProcess) -> Books:
         faults = [*_check_file(db), *_check_events(db, daemon.journal)]
     finally:
         db.close()
-    found = tuple(Row(*row[:5], payload=json.loads(row[5])) for row in rows)
+    found = tuple(
+        Row(call_id, order, state, reason, tries, json.loads(payload))
+        for call_id, order, state, reason, tries, payload in rows
+    )
     return Books(found, sum(row.tries for row in found) - sends, tuple(faults))
 
 
@@ -133,13 +142,17 @@ def check_calls(books: Books, book: Book) -> list[str]:
     """Compare the journal with the clients' book."""
     by_id = {row.id: row for row in books.rows}
     known = [row for row in books.rows if row.order in book.ordered]
+    strange = [row.id for row in books.rows if row.order not in book.ordered]
     twice = Counter(row.order for row in books.rows)
     faults = [
         *_named("acknowledged, but lost", lost(books, book)),
-        *_named("kept, but never ordered", [r.id for r in books.rows if r not in known]),
+        *_named("kept, but never ordered", strange),
         *_named("kept twice", [str(order) for order, count in twice.items() if count > 1]),
         *_named("still open", [row.id for row in books.rows if row.state in OPEN_STATES]),
-        *_named("unknown without a reason", [r.id for r in books.rows if _is_mute(r)]),
+        *_named(
+            "unknown without a reason",
+            [row.id for row in books.rows if row.state == "unknown" and not row.reason],
+        ),
         *_named(
             "not kept as it was sent",
             [row.id for row in known if row.payload != book.ordered[str(row.order)].payload],
@@ -162,10 +175,6 @@ def lost(books: Books, book: Book) -> list[str]:
     """Return the orders that were acknowledged and are not in the journal."""
     kept = {row.id for row in books.rows}
     return [order for order, call_id in book.kept.items() if call_id not in kept]
-
-
-def _is_mute(row: Row) -> bool:
-    return row.state == "unknown" and not row.reason
 
 
 def check_effects(books: Books, book: Book, sink: Sink, output: str) -> list[str]:

@@ -1,6 +1,6 @@
 """A real daemon: a process of its own, in a directory of its own, started, killed and stopped.
 
-    with DaemonProcess(tmp_path, '[connections.console]\\nprovider = "console"\\n') as daemon:
+    with DaemonProcess(tmp_path, CONNECTIONS) as daemon:
         daemon.start()
         daemon.wait_ready()
         async with daemon.client() as client:

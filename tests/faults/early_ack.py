@@ -47,7 +47,7 @@ class EarlyJournal(Journal):
 
 def main() -> None:
     """Run the daemon with the journal replaced."""
-    supervisor.Journal = EarlyJournal  # type: ignore[misc] # the mutation itself
+    vars(supervisor)["Journal"] = EarlyJournal
     sys.exit(supervisor.run(Path(sys.argv[sys.argv.index("--config") + 1]), os.environ))
 
 

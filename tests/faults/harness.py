@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import audit
-from tests.faults.daemon import PROGRAM, DaemonProcess
+from tests.faults.daemon import PROGRAM, DaemonError, DaemonProcess
 from tests.faults.load import CONNECTIONS, Load
 from tests.faults.sink import Sink
 
@@ -103,15 +103,13 @@ class _Run:
         self._daemon = daemon
         self._sink = sink
         self._random = random.Random(plan.seed)
-        self._loop = asyncio.get_running_loop()
         self._kills = 0
         self._prompt_kills = 0
         self._started_at = 0.0
         self._acked_at = 0.0
         self._first_acks_s: list[float] = []
         self._acked = asyncio.Event()
-        self._armed: float | None = None
-        self._killed = asyncio.Event()
+        self._next_ack = asyncio.Event()
         self.load.book.on_ack = self._on_ack
 
     async def kill_under_load(self) -> None:
@@ -123,9 +121,9 @@ class _Run:
         while not self._is_reached() and time.monotonic() - began < self._plan.seconds:
             if self._kills % 2:
                 await asyncio.sleep(self._random.uniform(0, LONGEST_LIFE_S))
-                self._kill()
             else:
-                await self._kill_after_an_ack()
+                await self._until_just_after_an_ack()
+            self._kill()
             self._start()
         seconds = time.monotonic() - began
         self.report.figures["acknowledged per second, downtime included"] = round(
@@ -140,35 +138,45 @@ class _Run:
         self._started_at = time.monotonic()
         self._daemon.start()
 
-    async def _kill_after_an_ack(self) -> None:
-        """Let the daemon work for a while, then kill it within moments of an acknowledgement."""
-        async with asyncio.timeout(FIRST_ACK_S):
-            await self._acked.wait()
-            await asyncio.sleep(self._random.uniform(0, LONGEST_WORK_S))
-            self._killed.clear()
-            # Often at once: nothing may then have happened since the acknowledgement.
-            self._armed = self._random.choice((0.0, self._random.uniform(0, PROMPT_S / 2)))
-            await self._killed.wait()
+    async def _until_just_after_an_ack(self) -> None:
+        """Let the daemon work for a while, then return within moments of an acknowledgement.
+
+        Raises:
+            DaemonError: It acknowledges nothing.
+        """
+        try:
+            async with asyncio.timeout(FIRST_ACK_S):
+                await self._acked.wait()
+                await asyncio.sleep(self._random.uniform(0, LONGEST_WORK_S))
+                # Often at once: nothing may then have happened since the acknowledgement.
+                delay_s = self._random.choice((0.0, self._random.uniform(0, PROMPT_S / 2)))
+                while True:
+                    self._next_ack = asyncio.Event()
+                    await self._next_ack.wait()
+                    await asyncio.sleep(delay_s)
+                    if self._since_ack_s <= PROMPT_S:
+                        return
+        except TimeoutError:
+            told = self._daemon.output()
+            raise DaemonError(f"nothing acknowledged in {FIRST_ACK_S} s:\n{told}") from None
+
+    @property
+    def _since_ack_s(self) -> float:
+        return time.monotonic() - self._acked_at
 
     def _on_ack(self) -> None:
         self._acked_at = time.monotonic()
+        self._next_ack.set()
         if not self._acked.is_set():
             self._acked.set()
             self._first_acks_s.append(self._acked_at - self._started_at)
-        if self._armed is None:
-            return
-        delay_s, self._armed = self._armed, None
-        if delay_s:
-            self._loop.call_later(delay_s, self._kill)
-        else:
-            self._kill()
 
     def _kill(self) -> None:
-        since_ack_s = time.monotonic() - self._acked_at
+        if not self._daemon.is_running:
+            raise DaemonError(f"the daemon has ended by itself:\n{self._daemon.output()}")
+        self._prompt_kills += self._since_ack_s <= PROMPT_S
         self._daemon.kill()
         self._kills += 1
-        self._prompt_kills += since_ack_s <= PROMPT_S
-        self._killed.set()
 
     async def drain(self) -> None:
         """Let the clients finish and the daemon deliver everything that it can."""
@@ -177,8 +185,7 @@ class _Run:
         began = time.monotonic()
         async with self._daemon.client() as client:
             while time.monotonic() - began < DRAIN_S:
-                total = (await audit.ledger(client))["total"]
-                if not any(total[state] for state in audit.OPEN_STATES):
+                if not await audit.count_open(client):
                     break
                 await asyncio.sleep(POLL_S)
             self.report.faults += await audit.check_api(client, self.load.book)

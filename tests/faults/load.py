@@ -199,7 +199,7 @@ class Load:
             self.book.refused[f"{answer.status_code} {told.get('code')}"] += 1
             await asyncio.sleep(RETRY_S)
             return False
-        items = told["items"] if "items" in told else [told]
+        items = told.get("items", [told])
         replay = answer.headers.get("idempotency-replayed") == "true"
         self.book.acknowledge(orders, [item["id"] for item in items], replay)
         return True

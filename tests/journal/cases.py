@@ -57,29 +57,16 @@ def a_call(
     """Return a call as it stands before it is accepted; ``connection`` pins it."""
     operation = more.pop("operation", "sms.send")
     lane = pinned_lane(connection) if connection else route_lane(tenant, operation)
-    empty = dict.fromkeys(Call.__struct_fields__)
-    required: dict[str, Any] = {
-        "seq": 0,
+    usual: dict[str, Any] = {
         "id": new_call_id(now_ms),
-        "tenant": tenant,
-        "operation": operation,
         "lane": lane,
         "connection": connection,
         "requested_connection": connection,
-        "priority": Priority.NORMAL,
-        "parts": 0,
-        "state": CallState.PENDING,
-        "revision": 1,
-        "tries": 0,
-        "attempts": 0,
-        "repeats": 0,
-        "queries": 0,
-        "doubt": 0,
         "created_at_ms": now_ms,
         "due_at_ms": now_ms,
         "give_up_at_ms": now_ms + 3 * DAY_MS,
     }
-    return Call(**{**empty, **required, **more})
+    return Call(tenant=tenant, operation=operation, **{**usual, **more})
 
 
 def new(

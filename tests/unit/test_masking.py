@@ -244,6 +244,7 @@ class TestUrls:
             (f"https://h/hook/{SECRET}", "https://h/hook/***"),
             (f"https://h/?q={quote_plus(SECRET)}", "https://h/?q=***"),
             ("https://h/?d=%7B%22pin%22%3A+12%7D", "https://h/?d=%7B%22pin%22%3A%22***%22%7D"),
+            ("https://h/?d=\ud800+pin=1+\ud800", "https://h/?d=%3F+pin%3D***+%3F"),
             ("//[::1", "//[::1"),
         ],
     )
@@ -282,7 +283,7 @@ class TestBodies:
     @pytest.mark.parametrize(
         "body",
         [
-            b'{"\\u0074oken": "abc-def"}',
+            b'{"\\u0070in": "abc-def"}',
             b'{"token" : "abc-def"}',
             b'{"token":\n"abc-def"}',
             b'\xef\xbb\xbf{"token": "abc-def"}',
@@ -318,6 +319,14 @@ class TestBodies:
         shown = Masker().body(urlencode(form).encode(), "application/x-www-form-urlencoded")
 
         assert shown == "username=sandbox&api+key=***&user%5Bpin%5D=***&to=%2B254+7"
+
+    def test_name_of_a_form_is_judged_as_it_is_shown(self) -> None:
+        form = f"{SECRET}pass=0".replace("+", "%2B").encode()
+
+        assert Masker([SECRET]).body(form, "application/x-www-form-urlencoded") == "***pass=***"
+
+    def test_json_after_a_byte_order_mark_is_json(self) -> None:
+        assert Masker().body(b'\xef\xbb\xbf{"token": [1]}') == '{"token":"***"}'
 
     def test_number_that_is_a_registered_value_is_masked(self) -> None:
         shown = Masker(["174379"]).body(b'{"shortcode": 174379, "x": 2174379.5, "ok": true}')
@@ -472,6 +481,9 @@ class TestValues:
         }
         assert value["token"] == "abc"
 
+    def test_value_that_holds_a_mask_is_masked_as_well(self) -> None:
+        assert Masker(["a***bc", "abcdef"]).value({"aabcdefbc": 1}) == {"***": 1}
+
     def test_names_that_are_registered_values_are_masked(self) -> None:
         assert Masker([SECRET]).value({SECRET: 1, 7: 2}) == {MASK: 1, 7: 2}
 
@@ -511,7 +523,7 @@ class TestValues:
 class TestAlways:
     @given(jumbles)
     def test_masking_twice_is_masking_once(self, text: str) -> None:
-        masker = Masker([SECRET])
+        masker = Masker([SECRET, "=***,x", "***pin"])
         form = "application/x-www-form-urlencoded"
         once = masker.text(text)
         assert masker.text(once) == once

@@ -8,6 +8,7 @@ import msgspec
 
 from integrationd.api.ports import Placement
 from integrationd.api.schemas import PRIORITIES, CallRequest
+from integrationd.api.wording import in_words
 from integrationd.call import DEFAULT_TENANT, Call, new_call_id, pinned_lane, route_lane
 from integrationd.clock import Clock, from_datetime
 from integrationd.errors import (
@@ -113,7 +114,7 @@ def decode(kind: Any, body: bytes | msgspec.Raw, pointer: str = "") -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        message, member = split_message(str(error))
+        message, member = in_words(kind, str(error))
         raise UnprocessableError(message, code="invalid", pointer=pointer + member) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(
@@ -123,15 +124,6 @@ def decode(kind: Any, body: bytes | msgspec.Raw, pointer: str = "") -> Any:
         raise BadRequestError(
             "the body is nested too deeply", code="too_deep", pointer=pointer
         ) from None
-
-
-def split_message(text: str) -> tuple[str, str]:
-    """Split msgspec's message into the sentence and a JSON pointer."""
-    message, found, path = text.partition(" - at `$")
-    if not found:
-        return text, ""
-    pointer = path.rstrip("`").replace("[", "/").replace("]", "").replace(".", "/")
-    return message, pointer if pointer.startswith("/") or not pointer else "/" + pointer
 
 
 def is_read(operation: str) -> bool:

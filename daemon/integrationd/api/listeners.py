@@ -141,7 +141,7 @@ class Limits:
         header_s: Seconds from a request's first byte to the end of its headers.
         body_s: Seconds from there to the end of its body.
         keep_alive_s: Seconds that a connection may idle between requests.
-        write_s: Seconds that a client may leave an answer untaken.
+        write_s: Seconds in which a client must take an answer that does not fit its buffers.
         linger_s: Seconds in which a refused client may still send, unheard.
         max_connections: Connections open at a time.
         max_header_bytes: Bytes of request line and headers together.

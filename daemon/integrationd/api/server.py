@@ -5,8 +5,8 @@ is told to.
 
 Descriptors. The server holds at most ``max_connections`` connections, the refusals that linger, and
 one round of accepted ones; :func:`fit_descriptors` keeps that under the process's limit. Should
-the process run out all the same, asyncio logs every failed accept, a backlog's worth a second, and
-uvloop drops the connection without a word; here it is one line in ten seconds under both.
+the process run out all the same, uvloop drops the newest connections and logs nothing, and asyncio
+lets them wait and reports thousands of failed accepts a second, here made one line in ten seconds.
 """
 
 import asyncio

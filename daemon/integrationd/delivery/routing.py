@@ -1,10 +1,12 @@
 """Which connection serves a lane or an operation, and why none does."""
 
+import difflib
 from collections.abc import Mapping
 
 from integrationd.call import Call
 from integrationd.errors import UnprocessableError
 from integrationd.registry import Connection, Registry
+from integrationd.sdk.contracts import CATALOGUE
 from integrationd.settings import RouteSettings
 
 
@@ -91,9 +93,24 @@ class Routing:
                 pointer="/operation",
                 hint=f'Name one as "connection", or add [routes."{operation}"] to the config.',
             )
+        if operation not in CATALOGUE and operation not in self._declared():
+            return self._unknown(operation)
         return UnprocessableError(
             f"no connection is configured for {operation}",
             code="not_configured",
             pointer="/operation",
             hint="Add a [connections.NAME] whose provider can do it to the config.",
+        )
+
+    def _declared(self) -> set[str]:
+        """Return every operation that a loaded plugin can do."""
+        return {name for one in self._registry.providers() for name in one.operations}
+
+    def _unknown(self, operation: str) -> UnprocessableError:
+        near = difflib.get_close_matches(operation, {*CATALOGUE, *self._declared()}, n=1)
+        return UnprocessableError(
+            f"there is no operation {operation[:80]!r}",
+            code="unknown_operation",
+            pointer="/operation",
+            hint=f"Did you mean {near[0]!r}?" if near else "See GET /v1/providers.",
         )

@@ -12,7 +12,7 @@ from integrationd.events import CallAccepted, CallChanged
 from integrationd.journal import rows, sqlite
 from integrationd.journal.access import Access
 from integrationd.journal.damage import sound
-from integrationd.journal.settled import store_settlement
+from integrationd.journal.settled import HAS_RESULT, store_settlement
 from integrationd.journal.writer import Transaction
 from integrationd.settlement import Settlement
 
@@ -215,12 +215,14 @@ class Calls:
         rows.check(f"the payload of call {call_id}", body_sum, call.seq, payload, metadata)
         if result is not None:
             rows.check(f"the result of call {call_id}", result_sum, call.seq, result)
+        elif call.state in HAS_RESULT:
+            raise DamagedError(f"the result of call {call_id} has been lost")
         parts = await self._access.rows(PARTS, (call.seq,)) if call.parts else []
         return CallDetail(
             call=call,
             payload=payload,
             metadata=metadata,
-            result=result,
+            result=result or None,
             parts=rows.parts_of(call, parts),
         )
 

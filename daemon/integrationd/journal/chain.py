@@ -69,7 +69,17 @@ def read_position(db: sqlite.Connection) -> tuple[int, bytes]:
     row = db.execute("SELECT seq, mac FROM event ORDER BY seq DESC LIMIT 1").fetchone()
     if row is None:
         row = db.execute("SELECT seq, mac FROM event_anchor").fetchone()
-    return (row[0], row[1]) if row else (0, FIRST_HEAD)
+    if row is None:
+        return 0, FIRST_HEAD
+    seq, mac = row
+    # From a damaged head the chain goes on, but it no longer verifies.
+    return seq, mac if isinstance(mac, bytes) and len(mac) == len(FIRST_HEAD) else FIRST_HEAD
+
+
+def read_commit(db: sqlite.Connection) -> int:
+    """Return the number of the last commit in the journal; 0 if its record is damaged."""
+    row = db.execute("SELECT seq FROM commit_mark").fetchone()
+    return row[0] if row and isinstance(row[0], int) else 0
 
 
 def digest_of(*fields: Any) -> bytes:

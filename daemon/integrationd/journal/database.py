@@ -76,7 +76,7 @@ class ReadConnection:
         self.outstanding += 1
         try:
             return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type] # rows are tuples, no row factory is set
-        except sqlite.SqliteError as error:
+        except sqlite.LibraryErrors as error:
             raise sqlite.journal_error(error) from error
         finally:
             self.outstanding -= 1

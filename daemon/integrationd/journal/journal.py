@@ -22,7 +22,7 @@ from integrationd.journal import database, sqlite
 from integrationd.journal.attempts import Attempts
 from integrationd.journal.breakers import Breakers
 from integrationd.journal.calls import Calls
-from integrationd.journal.chain import Chain, read_position
+from integrationd.journal.chain import Chain, read_commit, read_position
 from integrationd.journal.event_log import EventLog
 from integrationd.journal.leases import Leases
 from integrationd.journal.ledger import Ledger
@@ -135,7 +135,7 @@ class Journal:
         self._mark = MarkFile(self._path.with_name(self._path.name + ".mark"))
         try:
             await self._open_database()
-        except sqlite.SqliteError as error:
+        except sqlite.LibraryErrors as error:
             if sqlite.fault_of(error) in (sqlite.Fault.CONSTRAINT, sqlite.Fault.OTHER):
                 raise JournalError(f"{self._path} cannot serve as the journal: {error}") from error
             self._note_fault(error)
@@ -166,7 +166,7 @@ class Journal:
     def _compare_with_mark(self, db: sqlite.Connection, last_event: int) -> None:
         """Raise the alarm if the journal stands below its high-water mark."""
         mark = self._mark.read() if self._mark else Mark()
-        found: int = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
+        found = read_commit(db)
         if found >= mark.commit and last_event >= mark.event:
             return
         text = (
@@ -215,7 +215,7 @@ class Journal:
         await self._close_database()
         try:
             await self._open_database(recheck=True)
-        except sqlite.SqliteError as error:
+        except sqlite.LibraryErrors as error:
             self._note_fault(error)
 
     def _note_fault(self, error: Exception) -> None:
@@ -354,8 +354,7 @@ def _probe(transaction: Transaction) -> None:
 
 def _first_lease_id(db: sqlite.Connection) -> int:
     """Return a number that no earlier lease had: commits are counted, and none makes so many."""
-    commits: int = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
-    return commits << LEASES_PER_COMMIT_BITS
+    return read_commit(db) << LEASES_PER_COMMIT_BITS
 
 
 def _last_call_seq(db: sqlite.Connection) -> int:

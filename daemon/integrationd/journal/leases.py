@@ -71,8 +71,8 @@ class Leases:
         The claim is durable when this returns. The most urgent calls come first.
 
         Returns:
-            The leases, and when the lane has work next: None if it has none, a time in the past
-            if there is more than was taken.
+            The leases, and when the lane may have work next: None if it has none, now if as many
+            were taken as were asked for.
         """
 
         def job(transaction: Transaction) -> tuple[list[Lease], int | None]:
@@ -83,7 +83,9 @@ class Leases:
                 for one in found
             ]
             self._count(lane, len(leases))
-            return leases, next_due_ms(transaction.db, lane)
+            # A full claim leaves the question to the next one, which often makes it needless.
+            is_full = len(leases) == limit
+            return leases, now_ms if is_full else next_due_ms(transaction.db, lane)
 
         return await self._access.write(job)
 
@@ -136,7 +138,7 @@ class Leases:
             last_lease_id=self._last_id,
             lease_until_ms=until_ms,
         )
-        transaction.db.execute(rows.STORE_CALL, rows.store_values(leased, call.revision))
+        _store(transaction, rows.CLAIM_CALL, rows.claim_values(leased, call.revision))
         return Lease(call=leased, payload=found.payload, kind=AttemptKind.SEND, parts=found.parts)
 
     async def claim_to_ask(
@@ -165,7 +167,7 @@ class Leases:
         leased = call.replace(
             revision=call.revision + 1, lease_id=self._last_id, lease_until_ms=until_ms
         )
-        transaction.db.execute(rows.STORE_CALL, rows.store_values(leased, call.revision))
+        _store(transaction, rows.STORE_CALL, rows.store_values(leased, call.revision))
         return Lease(call=leased, payload=found.payload, kind=AttemptKind.QUERY, parts=found.parts)
 
     async def settle(
@@ -342,6 +344,12 @@ def next_ask_ms(db: sqlite.Connection, connection: str) -> int | None:
         (connection,),
     ).fetchone()[0]
     return found
+
+
+def _store(transaction: Transaction, statement: str, values: sqlite.Parameters) -> None:
+    if transaction.db.execute(statement, values).rowcount != 1:
+        # A lease that is not written would be given out, and sent, again and again.
+        raise DamagedError("an index of the journal names a call that cannot be leased")
 
 
 def _current(db: sqlite.Connection, seq: int) -> Call | None:

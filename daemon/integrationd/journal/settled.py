@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from integrationd.call import Attempt, AttemptKind, Call, EventRecord
+from integrationd.call import Attempt, AttemptKind, Call, CallState, EventRecord
 from integrationd.errors import ConflictError
 from integrationd.journal import rows, sqlite
 from integrationd.journal.chain import digest_of
@@ -12,6 +12,10 @@ from integrationd.journal.writer import Transaction
 from integrationd.settlement import Settlement
 
 _json = msgspec.json.Encoder(order="deterministic").encode
+
+
+# A call in these states has a result, empty if need be, so that a lost one is found out.
+HAS_RESULT = frozenset({CallState.WAITING, CallState.COMPLETED})
 
 
 class ChangedError(ConflictError):
@@ -41,12 +45,17 @@ def store_settlement(
             rows.part_values(after.seq, part),
         )
     if settlement.result is not None:
-        result = _json(settlement.result)
-        transaction.db.execute(
-            "REPLACE INTO call_result (seq, result, sum) VALUES (?, ?, ?)",
-            (after.seq, result, rows.seal(after.seq, result)),
-        )
+        _store_result(transaction, "REPLACE", after, _json(settlement.result))
+    elif after.state in HAS_RESULT:
+        _store_result(transaction, "INSERT OR IGNORE", after, b"")
     _store_facts(transaction, after, settlement, now_ms, attempt)
+
+
+def _store_result(transaction: Transaction, verb: str, call: Call, result: bytes) -> None:
+    transaction.db.execute(
+        verb + " INTO call_result (seq, result, sum) VALUES (?, ?, ?)",
+        (call.seq, result, rows.seal(call.seq, result)),
+    )
 
 
 def _store_facts(

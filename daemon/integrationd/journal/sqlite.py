@@ -29,6 +29,8 @@ Row: TypeAlias = tuple[Any, ...]
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 SqliteError: type[Exception] = driver.Error
 IntegrityError: type[Exception] = driver.IntegrityError
+# The driver cannot decode its own message where that quotes damaged text of the schema.
+LibraryErrors: tuple[type[Exception], ...] = (driver.Error, UnicodeDecodeError)
 
 # Without an adapter of its own each None that is bound costs a failed look-up, several times the
 # cost of any other value; calls have many empty columns.

@@ -16,7 +16,7 @@ from integrationd.clock import Clock
 from integrationd.errors import JournalError, JournalUnavailableError
 from integrationd.events import Bus, Committed
 from integrationd.journal import sqlite
-from integrationd.journal.chain import Chain
+from integrationd.journal.chain import Chain, read_commit
 from integrationd.journal.mark import Mark, MarkFile
 
 GROUP_LIMIT = 512
@@ -138,7 +138,7 @@ class Writer:
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._commit_seq: int = connection.execute("SELECT seq FROM commit_mark").fetchone()[0]
+        self._commit_seq = read_commit(connection)
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="journal-commit", daemon=True)
         self._thread.start()
@@ -323,10 +323,9 @@ class Writer:
 
     def _mark_in_journal(self) -> int:
         try:
-            found: int = self._db.execute("SELECT seq FROM commit_mark").fetchone()[0]
+            return read_commit(self._db)
         except sqlite.SqliteError:
             return self._commit_seq
-        return found
 
     def _fail_group(self, group: list[_Write[Any]], error: Exception) -> None:
         self._roll_back_whole()
@@ -373,4 +372,4 @@ class Writer:
 
 
 def _member_error(error: Exception) -> Exception:
-    return sqlite.journal_error(error) if isinstance(error, sqlite.SqliteError) else error
+    return sqlite.journal_error(error) if isinstance(error, sqlite.LibraryErrors) else error

@@ -44,7 +44,7 @@ def settle_send(
     jitter: Jitter,
 ) -> Settlement:
     """Decide what becomes of a call in ``processing`` whose send came to ``outcome``."""
-    after = of_parts.apply_outcome(parts, outcome)
+    after = of_parts.apply_outcome(parts, outcome) if parts else ()
     whole = _whole(after, outcome) if parts else outcome
     turn = _Turn(
         call=_counted(call, whole, started_ms),
@@ -175,7 +175,7 @@ def _waiting(turn: _Turn, outcome: said.Accepted) -> Settlement:
 
 
 def _refused(turn: _Turn, outcome: said.Rejected) -> Settlement:
-    return _failed(turn, turn.parts, outcome.reason, outcome.detail, "refused by the provider")
+    return _failed(turn, turn.parts, outcome.reason, outcome.detail, "refused for good")
 
 
 def _failed(turn: _Turn, parts: Sequence[Part], reason: str, detail: str, rule: str) -> Settlement:

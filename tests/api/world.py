@@ -1,0 +1,187 @@
+"""The API in one process: the real ASGI app, a real journal, real delivery, the rehearsal plugin."""
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+
+from integrationd.api.accept import Acceptor
+from integrationd.api.app import Api
+from integrationd.api.auth import Access
+from integrationd.api.parts import Parts
+from integrationd.api.submit import Submitter
+from integrationd.api.waiting import Waiters
+from integrationd.clock import Clock
+from integrationd.delivery.service import Delivery, Surroundings
+from integrationd.events import Bus
+from integrationd.journal import Journal, Kept, Retention
+from integrationd.masking import Masker
+from integrationd.registry import ConnectionSpec, Registry, builtin_plugins, load_plugins
+from integrationd.registry import plugin_files as files_in
+from integrationd.settings import Settings
+from integrationd.supervisor import _Place
+from integrationd.telemetry import Metrics
+
+REHEARSAL = Path(__file__).parent.parent / "plugin_files" / "rehearsal.py"
+KEY = "idk_the-key-of-the-tests"
+SECRET = "s3cret-of-the-shop"
+INSTANCE_KEY = b"k" * 32
+MAX_BODY = 1024 * 1024
+DAY_MS = 86_400_000
+FINAL = {"completed", "failed", "expired", "cancelled"}
+
+SETTINGS: Mapping[str, Any] = {
+    "delivery": {"backoff_first": "10ms", "backoff_cap": "20ms"},
+    "connections": {
+        "stage": {"provider": "rehearsal"},
+        "console": {"provider": "console"},
+        "off": {"provider": "rehearsal", "enabled": False},
+        "shop": {
+            "provider": "http",
+            "config": {
+                "base_url": "https://shop.example/api",
+                "allowed_methods": ["POST"],
+                "auth": {"kind": "bearer", "token": SECRET},
+            },
+        },
+    },
+}
+
+
+class ApiWorld:
+    """A daemon without listeners; ``client`` speaks to its API as the holder of the key.
+
+    Args:
+        directory: Where the journal is.
+        clock: The time source.
+        settings: Tables of the configuration.
+
+    Attributes:
+        app: The ASGI app.
+        client: A client of it.
+        delivery: What sends; :meth:`running` runs it.
+        journal: Where calls are.
+        plugin: The rehearsal provider class, with its counters.
+        waiters: Wakes requests that wait.
+    """
+
+    def __init__(
+        self, directory: Path, clock: Clock, settings: Mapping[str, Any] = SETTINGS
+    ) -> None:
+        bus, masker = Bus(), Masker({SECRET})
+        self.metrics = Metrics(bus)
+        self.journal = Journal(directory / "journal.db", INSTANCE_KEY, bus, clock)
+        loaded = load_plugins([*files_in([builtin_plugins()]), REHEARSAL], clock)
+        assert not loaded.faults, loaded.faults
+        self.plugin: Any = loaded.versions["rehearsal"].provider
+        self.registry = Registry(loaded)
+        self.settings = Settings.model_validate(settings)
+        kept = Kept(calls_ms=30 * DAY_MS, attempts_ms=30 * DAY_MS, events_ms=30 * DAY_MS)
+        self.delivery = Delivery(
+            Surroundings(
+                journal=self.journal,
+                retention=Retention(self.journal, clock, kept, INSTANCE_KEY),
+                registry=self.registry,
+                settings=self.settings,
+                bus=bus,
+                clock=clock,
+                masker=masker,
+                jitter=random.Random(7),
+            )
+        )
+        self.waiters = Waiters(bus, clock)
+        place = _Place(self.delivery)
+        parts = Parts(
+            journal=self.journal,
+            registry=self.registry,
+            placement=place,
+            lines=place,
+            submitter=Submitter(Acceptor(self.journal, place, clock), self.journal, self.waiters),
+            masker=masker,
+            metrics=self.metrics,
+            clock=clock,
+            started_at_ms=clock.now_ms(),
+        )
+        self.app = Api(parts, Access(KEY, [], "api.key"), MAX_BODY)
+        self.client = self.new_client({"Authorization": f"Bearer {KEY}"})
+
+    def new_client(self, headers: Mapping[str, str] | None = None) -> httpx2.AsyncClient:
+        """Return another client of the app."""
+        return httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=self.app), base_url="http://daemon", headers=headers
+        )
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the journal and make the connections; nothing is delivered."""
+        await self.registry.replace(self._specs())
+        await self.journal.open()
+        try:
+            async with self.client:
+                yield
+        finally:
+            await self.registry.aclose()
+            await self.journal.close()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open everything and deliver; drain at the end."""
+        async with self.opened(), anyio.create_task_group() as group:
+            group.start_soon(self.delivery.run)
+            yield
+            self.waiters.close()
+            self.delivery.drain()
+
+    def _specs(self) -> list[ConnectionSpec]:
+        return [
+            ConnectionSpec(
+                name=name,
+                provider=one.provider,
+                environment=one.environment,
+                config=one.config,
+                timeout_s=one.limits(self.settings.delivery).timeout_s,
+                enabled=one.enabled,
+            )
+            for name, one in self.settings.connections.items()
+        ]
+
+    async def play(
+        self, verb: str, payload: Mapping[str, Any] | None = None, wait_s: int = 5, **options: Any
+    ) -> dict[str, Any]:
+        """Submit a call of the rehearsal, wait until it has left the open states, and look at it."""
+        body = {"operation": f"rehearsal.{verb}", "payload": payload or {}, **options}
+        answer = await self.client.post(
+            "/v1/calls", json=body, headers={"Prefer": f"wait={wait_s}"}
+        )
+        assert answer.status_code in (200, 202), answer.text
+        return await self.look(answer.json()["id"])
+
+    async def look(self, call_id: str) -> dict[str, Any]:
+        """Return a call as the API shows it."""
+        answer = await self.client.get(f"/v1/calls/{call_id}")
+        assert answer.status_code == 200, answer.text
+        call: dict[str, Any] = answer.json()
+        return call
+
+
+def code_of(answer: httpx2.Response, status: int | None = None) -> str:
+    """Return the machine word of a problem, whose shape is checked on the way."""
+    told = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    assert told.keys() >= {"type", "title", "status", "code", "detail"}
+    assert (told["type"], told["status"]) == ("about:blank", answer.status_code)
+    assert told["detail"]
+    if status is not None:
+        assert answer.status_code == status, answer.text
+    code: str = told["code"]
+    return code
+
+
+def pointer_of(answer: httpx2.Response) -> str:
+    """Return the JSON pointer of a problem, empty if it has none."""
+    pointer: str = answer.json().get("pointer", "")
+    return pointer
