@@ -14,9 +14,10 @@ import uvloop
 
 from integrationd import __version__
 from integrationd.api.accept import Acceptor
+from integrationd.api.admission import Limits
 from integrationd.api.app import Api
 from integrationd.api.auth import Access
-from integrationd.api.listeners import Limits, bind_tcp, bind_unix
+from integrationd.api.listeners import bind_tcp, bind_unix
 from integrationd.api.parts import Parts
 from integrationd.api.ports import LineStatus
 from integrationd.api.server import ApiServer

@@ -17,8 +17,9 @@ import pytest
 from structlog.testing import capture_logs
 from tests.api.test_server_limits import GET, MIB, POST, QUICK, SOON_S, WAIT, Served
 
+from integrationd.api.admission import Limits, Peer
 from integrationd.api.body import ClientGoneError, read_body
-from integrationd.api.listeners import Limits, Peer, UnixListener, bind_tcp, bind_unix
+from integrationd.api.listeners import UnixListener, bind_tcp, bind_unix
 from integrationd.api.server import fit_descriptors
 from integrationd.errors import ConfigError, TooLargeError
 

@@ -15,8 +15,9 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from integrationd.api.admission import Limits, Peer
 from integrationd.api.body import ClientGoneError, read_body
-from integrationd.api.listeners import Limits, Peer, bind_tcp, bind_unix
+from integrationd.api.listeners import bind_tcp, bind_unix
 from integrationd.api.protocol import peer_of
 from integrationd.api.server import ApiServer
 

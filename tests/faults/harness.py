@@ -41,7 +41,7 @@ class Plan:
         seed: Fixes the moments and the load as far as that can be done from outside.
         kills: How often the daemon is killed, at least.
         acks: How many calls are acknowledged, at least.
-        interrupted: How many sends are cut short, at least.
+        cut: How many requests are cut off at the provider before their answer, at least.
         seconds: After this time the killing ends, whatever was reached.
         program: The command of the daemon.
     """
@@ -49,7 +49,7 @@ class Plan:
     seed: int
     kills: int
     acks: int
-    interrupted: int
+    cut: int
     seconds: float
     program: Sequence[str] = PROGRAM
 
@@ -131,7 +131,17 @@ class _Run:
         )
 
     def _is_reached(self) -> bool:
-        return self._kills >= self._plan.kills and len(self.load.book.kept) >= self._plan.acks
+        return all(count >= wanted for _, count, wanted in self._goals())
+
+    def _goals(self) -> list[tuple[str, int, int]]:
+        """Return what is to be reached, with how much of it there is and how much is wanted."""
+        plan = self._plan
+        return [
+            ("kills", self._kills, plan.kills),
+            ("kills soon after an acknowledgement", self._prompt_kills, plan.kills // 2),
+            ("acknowledged calls", len(self.load.book.kept), plan.acks),
+            ("requests cut off at the provider", self._sink.cut, plan.cut),
+        ]
 
     def _start(self) -> None:
         self._acked.clear()
@@ -204,23 +214,12 @@ class _Run:
             *audit.check_effects(books, book, self._sink, output),
             *audit.check_output(output),
         ]
-        self._weigh(books)
-        self._tell(books)
-
-    def _weigh(self, books: audit.Books) -> None:
-        plan = self._plan
-        reached = [
-            ("kills", self._kills, plan.kills),
-            ("kills soon after an acknowledgement", self._prompt_kills, plan.kills // 2),
-            ("acknowledged calls", len(self.load.book.kept), plan.acks),
-            ("interrupted sends", books.interrupted, plan.interrupted),
-            ("requests cut off at the provider", self._sink.cut, plan.interrupted // 2),
-        ]
         self.report.vacuous = [
             f"{what}: {count}, but {wanted} were to be reached"
-            for what, count, wanted in reached
+            for what, count, wanted in self._goals()
             if count < wanted
         ]
+        self._tell(books)
 
     def _tell(self, books: audit.Books) -> None:
         book, first_s = self.load.book, sorted(self._first_acks_s)

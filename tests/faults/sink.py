@@ -29,7 +29,7 @@ class Sink:
         port: Where it listens.
     """
 
-    def __init__(self, seed: int, *, slowest_s: float = 0.02) -> None:
+    def __init__(self, seed: int, *, slowest_s: float = 0.04) -> None:
         self.effects: Counter[str] = Counter()
         self.cut = 0
         self.port = 0

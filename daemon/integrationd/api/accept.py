@@ -14,6 +14,7 @@ from integrationd.clock import Clock, from_datetime
 from integrationd.errors import (
     BadRequestError,
     NotAvailableError,
+    RequestError,
     UnprocessableError,
 )
 from integrationd.journal import Journal, NewCall, Receipt
@@ -24,7 +25,7 @@ from integrationd.sdk.contracts import CATALOGUE
 READ_WAIT_S = 10.0
 KEY_LIMIT = 255
 METADATA_LIMIT_BYTES = 16 * 1024
-LATEST_MS = 253_402_300_799_000
+FARTHEST_MS = 10 * 366 * 86_400_000
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
@@ -43,19 +44,46 @@ class Acceptor:
         self._placement = placement
         self._clock = clock
 
-    async def accept(self, requests: Sequence[CallRequest]) -> list[Receipt]:
+    async def accept(
+        self,
+        requests: Sequence[CallRequest],
+        *,
+        below: str = "",
+        read_within_s: float = READ_WAIT_S,
+    ) -> list[Receipt]:
         """Keep the calls, all or none; they are safe on disk when this returns.
+
+        Args:
+            requests: The calls.
+            below: JSON pointer to the array that they came in; empty for one by itself.
+            read_within_s: Seconds after which the answer to a call that only reads is of no use.
 
         Raises:
             RequestError: One of them cannot be accepted; nothing was kept.
             JournalError: The journal cannot take them.
         """
-        new = [self._new_call(request) for request in requests]
+        new = []
+        for number, request in enumerate(requests):
+            try:
+                new.append(self._new_call(request, read_within_s))
+            except RequestError as error:
+                if below:
+                    error.pointer = f"{below}/{number}{error.pointer}"
+                raise
         return await self._journal.calls.accept(new)
 
-    def _new_call(self, request: CallRequest) -> NewCall:
+    def only_reads(self, call: Call) -> bool:
+        """Say whether a call has no effect, so that its request waits for the answer."""
+        contract = CATALOGUE.get(call.operation)
+        if contract is None:
+            connection = self._placement.of_lane(call.lane)
+            served = connection.plugin.operations.get(call.operation) if connection else None
+            return served is not None and not served.contract.effect
+        return not contract.effect
+
+    def _new_call(self, request: CallRequest, read_within_s: float) -> NewCall:
         _refuse_unavailable(request)
-        connection = self._placement.for_new_call(request.operation, request.connection)
+        connection = self._connection_for(request)
         contract = _contract_of(request.operation, connection)
         typed = decode(contract.request, request.payload, "/payload")
         _refuse_unsupported(connection, request.operation, typed)
@@ -63,7 +91,13 @@ class Acceptor:
         now_ms = self._clock.now_ms()
         recipients = tuple(contract.recipients(typed))
         return NewCall(
-            call=self._call(request, contract, connection, own, now_ms),
+            call=self._call(
+                request,
+                connection,
+                own,
+                now_ms,
+                _expiry(request, contract, now_ms, read_within_s),
+            ),
             payload=bytes(request.payload),
             metadata=_metadata(request),
             recipients=recipients if len(recipients) > 1 else (),
@@ -71,16 +105,25 @@ class Acceptor:
             digest=_digest(request) if request.idempotency_key is not None else b"",
         )
 
+    def _connection_for(self, request: CallRequest) -> Connection | None:
+        try:
+            return self._placement.for_new_call(request.operation, request.connection)
+        except UnprocessableError as error:
+            is_known = request.connection is not None or request.operation in CATALOGUE
+            if error.error_code != "not_configured" or is_known:
+                raise
+            raise _no_such_operation(request.operation) from None
+
     def _call(
         self,
         request: CallRequest,
-        contract: Contract,
         connection: Connection | None,
         own_reference: Any,
         now_ms: int,
+        expires_at_ms: int | None,
     ) -> Call:
         requested, tenant = request.connection, request.tenant or DEFAULT_TENANT
-        due_ms = max(now_ms, _moment(request.not_before, "/not_before") or now_ms)
+        due_ms = max(now_ms, _moment(request.not_before, "/not_before", now_ms) or now_ms)
         give_up_ms = now_ms + round(self._placement.give_up_after_s(connection) * 1000)
         has_own = isinstance(own_reference, str) and bool(own_reference)
         scope = connection.name if connection else request.operation
@@ -94,7 +137,7 @@ class Acceptor:
             priority=PRIORITIES[request.priority],
             created_at_ms=now_ms,
             due_at_ms=due_ms,
-            expires_at_ms=_expiry(request, contract, now_ms),
+            expires_at_ms=expires_at_ms,
             give_up_at_ms=max(give_up_ms, due_ms + give_up_ms - now_ms),
             own_reference=own_reference if has_own else None,
             reference_scope=scope if has_own else None,
@@ -126,21 +169,22 @@ def decode(kind: Any, body: bytes | msgspec.Raw, pointer: str = "") -> Any:
         ) from None
 
 
-def is_read(operation: str) -> bool:
-    """Say whether the operation only reads, so that its request waits by default."""
-    contract = CATALOGUE.get(operation)
-    return contract is not None and not contract.effect
-
-
 def _contract_of(operation: str, connection: Connection | None) -> Contract:
     if connection is not None:
         return connection.plugin.operations[operation].contract
     contract = CATALOGUE.get(operation)
     if contract is None:
-        raise UnprocessableError(
-            f"there is no operation {operation!r}", code="unknown_operation", pointer="/operation"
-        )
+        raise _no_such_operation(operation)
     return contract
+
+
+def _no_such_operation(operation: str) -> UnprocessableError:
+    return UnprocessableError(
+        f"no connection offers an operation {operation!r}",
+        code="unknown_operation",
+        pointer="/operation",
+        hint="See GET /v1/providers for what each provider can do.",
+    )
 
 
 def _refuse_unavailable(request: CallRequest) -> None:
@@ -164,29 +208,41 @@ def _refuse_unsupported(connection: Connection | None, operation: str, typed: An
         )
 
 
-def _moment(at: Any, pointer: str) -> int | None:
+def _moment(at: Any, pointer: str, now_ms: int) -> int | None:
     if at is None:
         return None
     try:
         moment = from_datetime(at)
     except (ValueError, OverflowError) as error:
         raise UnprocessableError(str(error), pointer=pointer) from None
-    if not 0 < moment <= LATEST_MS:
-        raise UnprocessableError("this time is out of range", pointer=pointer)
+    if not 0 < moment <= now_ms + FARTHEST_MS:
+        raise UnprocessableError(
+            "this time is out of range: it must lie between 1970 and ten years from now",
+            pointer=pointer,
+        )
     return moment
 
 
-def _expiry(request: CallRequest, contract: Contract, now_ms: int) -> int | None:
-    if request.expires_at is not None and request.expires_in is not None:
-        raise UnprocessableError("give expires_at or expires_in, not both", pointer="/expires_in")
-    if request.expires_at is not None:
-        return _moment(request.expires_at, "/expires_at")
+def _expiry(
+    request: CallRequest, contract: Contract, now_ms: int, read_within_s: float
+) -> int | None:
+    """Return when a call expires. What only reads is never held for later, whatever was asked."""
+    asked_ms = _asked_expiry(request, now_ms)
+    if not contract.effect:
+        soon_ms = now_ms + round(read_within_s * 1000)
+        return soon_ms if asked_ms is None else min(soon_ms, asked_ms)
+    if asked_ms is None and contract.expires_in_s is not None:
+        return now_ms + round(contract.expires_in_s * 1000)
+    return asked_ms
+
+
+def _asked_expiry(request: CallRequest, now_ms: int) -> int | None:
     seconds = request.expires_in
     if seconds is None:
-        seconds = contract.expires_in_s if contract.effect else READ_WAIT_S
-    if seconds is None:
-        return None
-    if not 0 < seconds <= 10 * 366 * 86_400:
+        return _moment(request.expires_at, "/expires_at", now_ms)
+    if request.expires_at is not None:
+        raise UnprocessableError("give expires_at or expires_in, not both", pointer="/expires_in")
+    if not 0 < seconds <= FARTHEST_MS / 1000:
         raise UnprocessableError(
             "expires_in must be a number of seconds between 0 and ten years",
             pointer="/expires_in",

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starlette.datastructures import QueryParams
+
 from integrationd.errors import BadRequestError, UnprocessableError
 
 DEFAULT_LIMIT = 50
@@ -26,28 +28,41 @@ class Page:
     filters: Mapping[str, str]
 
 
-def read_page(query: Mapping[str, str], filters: Sequence[str]) -> Page:
+def options_of(query: QueryParams, known: Sequence[str]) -> dict[str, str]:
+    """Return the options in a query, each of them known and given once.
+
+    Raises:
+        BadRequestError: One is not known, or is given twice.
+    """
+    options = dict(query)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise BadRequestError(
+            f"unknown option {unknown[0]!r} in the query",
+            code="unknown_option",
+            hint=f"The options are: {', '.join(known)}." if known else "There are none here.",
+        )
+    if len(options) != len(query.multi_items()):
+        raise BadRequestError("an option is given twice in the query", code="doubled_option")
+    return options
+
+
+def read_page(query: QueryParams, filters: Sequence[str]) -> Page:
     """Read a page from query parameters.
 
     Raises:
-        BadRequestError: A parameter is not known.
+        BadRequestError: A parameter is not known, or is given twice.
         UnprocessableError: A parameter makes no sense.
     """
-    unknown = sorted(set(query) - {"limit", "cursor", *filters})
-    if unknown:
-        raise BadRequestError(
-            f"unknown parameter {unknown[0]!r}",
-            code="unknown_option",
-            hint=f"The parameters are: {', '.join(('limit', 'cursor', *filters))}.",
-        )
-    limit = _number(query.get("limit", str(DEFAULT_LIMIT)), "limit")
+    options = options_of(query, ("limit", "cursor", *filters))
+    limit = _number(options.get("limit", str(DEFAULT_LIMIT)), "limit")
     if not 1 <= limit <= LARGEST_LIMIT:
         raise UnprocessableError(f"limit is a number from 1 to {LARGEST_LIMIT}")
-    cursor = query.get("cursor")
+    cursor = options.get("cursor")
     return Page(
         limit=limit,
         before=None if cursor is None else _number(cursor, "cursor"),
-        filters={name: query[name] for name in filters if name in query},
+        filters={name: options[name] for name in filters if name in options},
     )
 
 

@@ -14,6 +14,7 @@ from integrationd.errors import (
 
 CONTENT_TYPE = "application/problem+json"
 _RETRY_AFTER_S = 5
+_DETAIL_LIMIT = 1000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -69,11 +70,16 @@ def problem(
         title=HTTPStatus(status).phrase,
         status=status,
         code=code,
-        detail=detail,
+        detail=_shortened(detail),
         hint=hint,
         pointer=pointer,
         retry_after_s=retry_after_s,
     )
+
+
+def _shortened(text: str) -> str:
+    """Cut what repeats an endless part of the request."""
+    return text if len(text) <= _DETAIL_LIMIT else f"{text[: _DETAIL_LIMIT - 1]}…"
 
 
 def problem_of(error: Exception) -> Problem:

@@ -20,7 +20,10 @@ from starlette.requests import ClientDisconnect
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from integrationd.api.body import (
+from integrationd.api.admission import Gate, Peer, peer_at
+from integrationd.api.body import ClientGoneError
+from integrationd.api.problems import Problem
+from integrationd.api.refusals import (
     ENCODING_REFUSED,
     FAILED,
     METHOD_REFUSED,
@@ -29,7 +32,6 @@ from integrationd.api.body import (
     TOO_MANY_CONNECTIONS,
     UPGRADE_REFUSED,
     VERSION_REFUSED,
-    ClientGoneError,
     RefusedError,
     as_response,
     body_too_large,
@@ -37,8 +39,6 @@ from integrationd.api.body import (
     too_long,
     too_slow,
 )
-from integrationd.api.listeners import Gate, Peer, peer_at
-from integrationd.api.problems import Problem
 
 _PEER = "integrationd.peer"
 _SLICE_BYTES = 8192

@@ -22,7 +22,8 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from integrationd.api.listeners import BACKLOG, Gate, Limits, SparseLog
+from integrationd.api.admission import Gate, Limits, SparseLog
+from integrationd.api.listeners import BACKLOG
 from integrationd.api.protocol import LimitedHttpProtocol
 
 _RESERVED_DESCRIPTORS = 256

@@ -6,18 +6,19 @@ from typing import Any
 
 import msgspec
 
-from integrationd.api.accept import READ_WAIT_S, Acceptor, decode, is_read
+from integrationd.api.accept import READ_WAIT_S, Acceptor, decode
 from integrationd.api.replies import Reply, json_reply
 from integrationd.api.schemas import BatchRequest, CallRequest, CallView, call_view
 from integrationd.api.waiting import Waiters, is_settled
+from integrationd.api.wording import in_words
 from integrationd.call import Call, CallState
-from integrationd.errors import BadRequestError, RequestError, UnprocessableError
+from integrationd.errors import RequestError, UnprocessableError
 from integrationd.journal import Journal, Receipt
 
 BATCH_LIMIT = 1000
 WAIT_LIMIT_S = 60.0
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*(\d{1,6})\s*(?:$|[,;])")
-_OPTIONS = {
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*("?)(\d{1,99})\1\s*(?:$|[,;])')
+OPTIONS = (
     "connection",
     "tenant",
     "priority",
@@ -28,7 +29,7 @@ _OPTIONS = {
     "reference_type",
     "reference_id",
     "on_uncertain",
-}
+)
 
 
 class TimeIsUpError(RequestError):
@@ -97,7 +98,7 @@ class Submitter:
                 f"a batch has 1 to {BATCH_LIMIT} calls, this one {len(batch.calls)}",
                 pointer="/calls",
             )
-        receipts = await self._acceptor.accept(batch.calls)
+        receipts = await self._acceptor.accept(batch.calls, below="/calls")
         return json_reply({"items": [_view_of(receipt) for receipt in receipts]}, 202)
 
     async def look(self, call_id: str, prefer: str | None) -> Call:
@@ -117,11 +118,10 @@ class Submitter:
         )
 
     async def _submit(self, request: CallRequest, prefer: str | None) -> Reply:
-        reads = is_read(request.operation)
-        seconds = _wait_s(prefer) or (READ_WAIT_S if reads else 0.0)
-        if reads and request.expires_in is None and request.expires_at is None:
-            request = msgspec.structs.replace(request, expires_in=seconds)
-        (receipt,) = await self._acceptor.accept([request])
+        asked_s = _wait_s(prefer)
+        (receipt,) = await self._acceptor.accept([request], read_within_s=asked_s or READ_WAIT_S)
+        reads = receipt.call is not None and self._acceptor.only_reads(receipt.call)
+        seconds = asked_s or (READ_WAIT_S if reads else 0.0)
         if seconds and receipt.call is not None:
             return await self._after_waiting(receipt, seconds, reads)
         headers = _headers(receipt)
@@ -131,7 +131,9 @@ class Submitter:
         await self._wait(receipt.call_id, seconds)
         detail = await self._journal.calls.detail(receipt.call_id)
         if reads and (detail.call.state is CallState.EXPIRED or not is_settled(detail.call)):
-            raise TimeIsUpError(detail.call.detail or "No answer in time.")
+            raise TimeIsUpError(
+                f"Call {receipt.call_id}: {detail.call.detail or 'no answer in time.'}"
+            )
         view = call_view(detail.call)
         if detail.result is not None:
             view = msgspec.structs.replace(view, result=msgspec.Raw(detail.result))
@@ -159,22 +161,18 @@ def _headers(receipt: Receipt) -> list[tuple[bytes, bytes]]:
 def _wait_s(prefer: str | None) -> float:
     """Return the seconds of ``Prefer: wait=N`` (RFC 7240), at most a minute."""
     found = _WAIT.search(prefer.lower()) if prefer else None
-    return min(float(found[1]), WAIT_LIMIT_S) if found else 0.0
+    return min(float(found[2]), WAIT_LIMIT_S) if found else 0.0
 
 
 def _from_options(operation: str, options: Mapping[str, str]) -> CallRequest:
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise BadRequestError(
-            f"unknown option {unknown[0]!r} in the query",
-            code="unknown_option",
-            hint=f"The options are: {', '.join(sorted(_OPTIONS))}.",
-        )
     fields: dict[str, Any] = {**options, "operation": operation}
     kind, ident = fields.pop("reference_type", None), fields.pop("reference_id", None)
     if ident is not None:
         fields["reference"] = {"type": kind or "", "id": ident}
+    elif kind is not None:
+        raise UnprocessableError("reference_type in the query needs a reference_id beside it")
     try:
         return msgspec.convert(fields, CallRequest, strict=False)
     except msgspec.ValidationError as error:
-        raise UnprocessableError(f"in the query: {error}") from None
+        message, pointer = in_words(CallRequest, str(error))
+        raise UnprocessableError(f"{pointer.lstrip('/')} in the query: {message}") from None

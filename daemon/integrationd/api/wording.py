@@ -1,8 +1,11 @@
 """What msgspec finds wrong with a request, in words for the person who has to mend it."""
 
+import re
 from typing import Any
 
 import msgspec
+
+_UNKNOWN_MEMBER = re.compile(r"Object contains unknown field `([^`]{1,100})`")
 
 
 def in_words(kind: Any, text: str) -> tuple[str, str]:
@@ -15,7 +18,10 @@ def in_words(kind: Any, text: str) -> tuple[str, str]:
         text: The error's message.
     """
     message, found, path = text.partition(" - at `$")
-    pointer = _pointer(path.rstrip("`")) if found else ""
+    message, pointer = message.strip(), _pointer(path.rstrip("`")) if found else ""
+    unknown = _UNKNOWN_MEMBER.fullmatch(message)
+    if unknown:
+        return message, f"{pointer}/{unknown[1].replace('~', '~0').replace('/', '~1')}"
     if "matching regex" in message:
         described = _description(kind, pointer)
         if described:
@@ -24,8 +30,9 @@ def in_words(kind: Any, text: str) -> tuple[str, str]:
 
 
 def _pointer(path: str) -> str:
-    """Turn ``.calls[3].payload`` into ``/calls/3/payload``."""
-    pointer = path.replace("[", "/").replace("]", "").replace(".", "/")
+    """Turn ``.calls[3].payload`` into ``/calls/3/payload``; ``[...]``, any of a map, ends it."""
+    known = path.partition("[...]")[0]
+    pointer = known.replace("[", "/").replace("]", "").replace(".", "/")
     return pointer if pointer.startswith("/") or not pointer else f"/{pointer}"
 
 
