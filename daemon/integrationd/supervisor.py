@@ -50,7 +50,7 @@ from integrationd.telemetry import Metrics, configure_logging, log_facts
 
 EXIT_OK = 0
 REQUEST_GRACE_S = 5.0
-SWITCH_INTERVAL_S = 0.0002
+SWITCH_INTERVAL_S = 0.0005
 
 
 def run(config: Path, environ: Mapping[str, str]) -> int:
@@ -107,6 +107,8 @@ class Daemon:
         configure_logging(settings.log.format, settings.log.level, self._masker)
         self._log = structlog.get_logger("integrationd")
         log_facts(self._bus)
+        # Before the journal is opened, so that it hears of that.
+        self._metrics = Metrics(self._bus)
         self._bus.subscribe(JournalMoved, self._on_journal)
 
     def stop(self) -> None:
@@ -149,7 +151,7 @@ class Daemon:
                 settings=self._settings,
                 bus=self._bus,
                 clock=self._clock,
-                masker=self._masker,
+                maskers={name: Masker(one.secrets) for name, one in self._resolved.items()},
                 jitter=secrets.SystemRandom(),
             )
         )
@@ -212,7 +214,7 @@ class Daemon:
             lines=place,
             submitter=Submitter(Acceptor(journal, place, self._clock), journal, waiters),
             masker=self._masker,
-            metrics=Metrics(self._bus),
+            metrics=self._metrics,
             clock=self._clock,
             started_at_ms=self._clock.now_ms(),
         )

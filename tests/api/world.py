@@ -89,7 +89,7 @@ class ApiWorld:
                 settings=self.settings,
                 bus=bus,
                 clock=clock,
-                masker=masker,
+                maskers={name: masker for name in self.settings.connections},
                 jitter=random.Random(7),
             )
         )

@@ -1,6 +1,7 @@
 """A closed-loop HTTP load: so many connections, each sending when it has been answered."""
 
 import asyncio
+import datetime as dt
 import json
 import sys
 import time
@@ -15,7 +16,8 @@ CALL: dict[str, Any] = {
     "operation": "http.request",
     "payload": {"method": "POST", "path": "/orders", "json": {"text": "x" * 1000}},
 }
-LATER = {**CALL, "not_before": "2100-01-01T00:00:00Z"}
+NEXT_YEAR = dt.datetime.now(dt.UTC) + dt.timedelta(days=365)
+LATER = {**CALL, "not_before": NEXT_YEAR.isoformat()}
 
 
 class _Load:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.bench import figures
@@ -91,17 +90,17 @@ class Huey:
         """Return jobs per second, from the first enqueued to the last delivered."""
         with self._consumer():
             self._produce(16)
-            before = told_by(self._sink)["count"]
-            began_s = self._produce(JOBS)["began_s"]
-            _until(lambda: told_by(self._sink)["count"] >= before + JOBS)
+            began_s = self._produce(JOBS)
             last_s: float = told_by(self._sink)["last_s"]
         return JOBS / (last_s - began_s)
 
-    def _produce(self, count: int) -> Any:
-        before = told_by(self._sink)["count"]
-        found = measured("huey_app", self._where, count=count, threads=16)
-        _until(lambda: told_by(self._sink)["count"] > before)
-        return found
+    def _produce(self, count: int) -> float:
+        """Have jobs done and return when the first was put into the queue."""
+        done = told_by(self._sink)["count"] + count
+        found = measured("huey_producer", self._where, count=count, threads=16)
+        _until(lambda: told_by(self._sink)["count"] >= done)
+        began_s: float = found["began_s"]
+        return began_s
 
     @contextlib.contextmanager
     def _consumer(self) -> Iterator[None]:

@@ -16,7 +16,6 @@ from integrationd.call import Call, CallState
 from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus, CallChanged
 from integrationd.journal import CallDetail, Journal, Kept, Retention
-from integrationd.masking import Masker
 from integrationd.registry import ConnectionSpec, Registry, load_plugins
 from integrationd.settings import Settings
 
@@ -59,7 +58,7 @@ class World:
                 settings=self.settings,
                 bus=self.bus,
                 clock=self.clock,
-                masker=Masker(),
+                maskers={},
                 jitter=random.Random(7),
             )
         )

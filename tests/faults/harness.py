@@ -84,12 +84,10 @@ async def endure(plan: Plan, directory: Path) -> Report:
         tables = CONNECTIONS.format(sink_port=sink.port, plugins=json.dumps(str(PLUGINS)))
         with DaemonProcess(directory, tables, program=plan.program) as daemon:
             run = _Run(plan, daemon, sink)
-            try:
-                await run.kill_under_load()
+            async with asyncio.TaskGroup() as group:
+                await run.kill_under_load(group)
                 await run.drain()
-                await run.check()
-            finally:
-                await run.load.cancel()
+            await run.check()
     return run.report
 
 
@@ -112,11 +110,11 @@ class _Run:
         self._next_ack = asyncio.Event()
         self.load.book.on_ack = self._on_ack
 
-    async def kill_under_load(self) -> None:
+    async def kill_under_load(self, group: asyncio.TaskGroup) -> None:
         """Kill and restart until the plan is reached, or its time is over."""
         self._start()
         await asyncio.to_thread(self._daemon.wait_ready)
-        self.load.start()
+        self.load.start(group)
         began = time.monotonic()
         while not self._is_reached() and time.monotonic() - began < self._plan.seconds:
             if self._kills % 2:

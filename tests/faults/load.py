@@ -6,13 +6,13 @@ are repeated, across any number of crashes, until they are acknowledged.
 """
 
 import asyncio
+import itertools
 import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 from tests.faults.daemon import DaemonProcess
@@ -20,7 +20,9 @@ from tests.faults.daemon import DaemonProcess
 # How often each kind of call is made.
 KINDS = {"post": 4, "put": 4, "get": 2, "sms": 2, "ask": 1}
 CLIENTS = 8
-LARGEST_BATCH = 40
+LARGEST_BATCH = 30
+SHARE_OF_BATCHES = 0.4
+SHARE_WITH_KEYS = 0.3
 PAUSE_S = 0.04
 RETRY_S = 0.02
 FINISH_S = 60.0
@@ -138,9 +140,9 @@ class Load:
         self._stopping = False
         self._workers: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Let the clients begin."""
-        self._workers = [asyncio.create_task(self._work(number)) for number in range(CLIENTS)]
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Let the clients begin, as tasks of the group."""
+        self._workers = [group.create_task(self._work(number)) for number in range(CLIENTS)]
 
     async def stop(self) -> None:
         """Let the clients finish what they have begun; the daemon must run.
@@ -150,34 +152,25 @@ class Load:
         """
         self._stopping = True
         async with asyncio.timeout(FINISH_S):
-            await asyncio.gather(*self._workers)
-
-    async def cancel(self) -> None:
-        """Break the clients off, wherever they are."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+            await asyncio.wait(self._workers)
 
     async def _work(self, number: int) -> None:
         """Order as one client: over the socket or TCP, with short or lasting connections."""
         rng = random.Random(f"{self._seed}/{number}")
-        over, keep_alive = "tcp" if number % 2 else "unix", number % 4 < 2
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                self._daemon.client("tcp" if over == "tcp" else "unix", keep_alive=keep_alive)
-            )
-            count = 0
-            while not self._stopping:
+        over: Literal["unix", "tcp"] = "tcp" if number % 2 else "unix"
+        async with self._daemon.client(over, keep_alive=number % 4 < 2) as client:
+            for count in itertools.count():
+                if self._stopping:
+                    return
                 orders = self._orders(rng, f"{number}-{count}")
-                count += 1
-                keys = rng.random() < 0.3
+                keys = rng.random() < SHARE_WITH_KEYS
                 while not await self._ask(client, orders, keys=keys) and keys:
                     await asyncio.sleep(RETRY_S)
                 await asyncio.sleep(rng.uniform(0, PAUSE_S))
 
     def _orders(self, rng: random.Random, name: str) -> list[Order]:
         """Return what to ask for next: mostly one call, often a batch."""
-        size = 1 if rng.random() < 0.6 else rng.randint(2, LARGEST_BATCH)
+        size = rng.randint(2, LARGEST_BATCH) if rng.random() < SHARE_OF_BATCHES else 1
         kinds = rng.choices(list(KINDS), weights=list(KINDS.values()), k=size)
         orders = [make_order(f"{name}-{place}", kind) for place, kind in enumerate(kinds)]
         self.book.ordered.update((order.id, order) for order in orders)

@@ -16,11 +16,9 @@ from integrationd.call import (
     Attempt,
     AttemptKind,
     Call,
-    CallState,
     EventRecord,
     Lease,
     Part,
-    Priority,
     new_call_id,
     pinned_lane,
     route_lane,
@@ -243,6 +241,7 @@ class Steered:
         before_commit: Called in the committing thread before each COMMIT; may raise or block.
         after_commit: Called in the committing thread after each COMMIT; may raise.
         commits: How many have been begun.
+        statements: What has been executed, with its parameters.
     """
 
     def __init__(self, connection: sqlite.Connection) -> None:
@@ -250,11 +249,13 @@ class Steered:
         self.before_commit: Callable[[], None] = lambda: None
         self.after_commit: Callable[[], None] = lambda: None
         self.commits = 0
+        self.statements: list[tuple[str, sqlite.Parameters]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def execute(self, statement: str, parameters: sqlite.Parameters = ()) -> Any:
+        self.statements.append((statement, parameters))
         if statement != "COMMIT":
             return self._connection.execute(statement, parameters)
         self.commits += 1
@@ -271,6 +272,22 @@ def steer(journal: Journal) -> Steered:
     steered = Steered(writer._db)
     writer._db = cast("sqlite.Connection", steered)
     return steered
+
+
+def fail(name: str) -> Callable[[], None]:
+    """Return what raises an error of the library, as its driver makes it."""
+
+    def raise_it() -> None:
+        error = sqlite.SqliteError(f"made up: {name}")
+        vars(error)["sqlite_errorname"] = name
+        raise error
+
+    return raise_it
+
+
+def joined(*words: str) -> str:
+    """Return a statement from its words, none of which comes from outside."""
+    return " ".join(words)
 
 
 def note(name: str) -> Callable[[Transaction], int]:

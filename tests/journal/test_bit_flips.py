@@ -3,16 +3,11 @@
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from integrationd.call import Call, CallState, Lease
-from integrationd.errors import IntegrationdError, JournalError
-from integrationd.journal import CallFilter, Journal
-from integrationd.sdk import outcome as said
 from tests.fake_clock import FakeClock
 from tests.journal.cases import (
     CONNECTION,
@@ -26,6 +21,11 @@ from tests.journal.cases import (
     opened,
     sent,
 )
+
+from integrationd.call import Call, CallState, Lease
+from integrationd.errors import IntegrationdError, JournalError
+from integrationd.journal import CallFilter, Journal
+from integrationd.sdk import outcome as said
 
 FLIPS = 300
 PENDING, COMPLETED, WAITING, LEASED = 8, 5, 4, 3
@@ -85,18 +85,18 @@ class Reading:
 
     async def all(self, journal: Journal) -> None:
         for call_id in self.truth.calls:
-            await self.tried("detail", lambda one=call_id: self.detail(journal, one))
-        await self.tried("list", lambda: self.listed(journal))
-        await self.tried("deadline", lambda: self.deadlines(journal))
-        await self.tried("leased", lambda: self.leases("leased", journal.leases.leased(None, 99)))
+            await self.tried("detail", self.detail(journal, call_id))
+        await self.tried("list", self.listed(journal))
+        await self.tried("deadline", self.deadlines(journal))
+        await self.tried("leased", self.leases("leased", journal.leases.leased(None, 99)))
         due = journal.leases.claim(LANE, CONNECTION, 99, LEASE_MS)
-        await self.tried("claim", lambda: self.claimed("claim", due))
+        await self.tried("claim", self.claimed("claim", due))
         ask = journal.leases.claim_to_ask(CONNECTION, 99, LEASE_MS)
-        await self.tried("ask", lambda: self.claimed("ask", ask))
+        await self.tried("ask", self.claimed("ask", ask))
 
-    async def tried(self, what: str, read: Callable[[], Awaitable[None]]) -> None:
+    async def tried(self, what: str, reading: Awaitable[None]) -> None:
         try:
-            await read()
+            await reading
         except IntegrationdError as error:
             self.refused[f"{what}: {error.code}"] += 1
 

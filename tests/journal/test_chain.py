@@ -8,11 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from integrationd.errors import ConflictError
-from integrationd.journal import Journal, Kept, Retention, Transaction
-from integrationd.sdk import outcome as said
-from integrationd.settlement import cancel
 from tests.fake_clock import FakeClock
 from tests.journal.cases import (
     DAY_MS,
@@ -31,7 +26,12 @@ from tests.journal.cases import (
     sent,
 )
 
-COLUMNS = "seq, at_ms, type, tenant, call_id, connection, data, mac"
+from integrationd.errors import ConflictError
+from integrationd.journal import Journal, Kept, Retention, Transaction
+from integrationd.sdk import outcome as said
+from integrationd.settlement import cancel
+
+EVENTS = "SELECT seq, at_ms, type, tenant, call_id, connection, data, mac FROM event ORDER BY seq"
 KEEP_A_DAY = Kept(calls_ms=DAY_MS, attempts_ms=DAY_MS, events_ms=DAY_MS)
 
 Row = tuple[Any, ...]
@@ -56,7 +56,7 @@ def is_whole(rows: Sequence[Row], anchor: Row | None, key: bytes = KEY) -> bool:
 
 def read(path: Path) -> tuple[list[Row], Row | None]:
     with raw(path) as db:
-        rows = db.execute(f"SELECT {COLUMNS} FROM event ORDER BY seq").fetchall()
+        rows = db.execute(EVENTS).fetchall()
         anchor = db.execute("SELECT seq, mac, signature FROM event_anchor").fetchone()
     return rows, anchor
 

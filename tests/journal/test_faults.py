@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -16,6 +16,7 @@ from tests.journal.cases import (
     attempt_of,
     claim_one,
     delivered,
+    fail,
     kept_alive,
     new,
     note,
@@ -27,21 +28,7 @@ from tests.journal.cases import (
 
 from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
 from integrationd.events import Bus, CallAccepted, JournalMoved
-from integrationd.journal import Condition, Journal, database, sqlite
-
-
-def fault(name: str) -> sqlite.SqliteError:
-    """Return an error as the driver makes it."""
-    error = sqlite.driver.OperationalError(f"made up: {name}")
-    error.sqlite_errorname = name
-    return error
-
-
-def fail(name: str) -> Callable[[], None]:
-    def raise_it() -> None:
-        raise fault(name)
-
-    return raise_it
+from integrationd.journal import Condition, Journal, database
 
 
 @contextlib.contextmanager
@@ -184,9 +171,10 @@ async def test_failed_commit_is_never_acknowledged(
 
         await passes(clock, journal, "ready")
 
-        assert journal._writer is not None
-        assert journal._writer._db is not steered
+        commits = steered.commits
         later = await accept(journal, new())
+        # The connection that had failed is not used again.
+        assert steered.commits == commits
     assert [event.call.id for event in heard.events] == [kept.id, later.id]
     assert await journal.rows("SELECT id FROM call ORDER BY seq") == [(kept.id,), (later.id,)]
 

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
+from tests.fake_clock import FakeClock
+from tests.journal.cases import DAY_MS, KEY, Heard, accept, claim_one, complete, new
 
 from integrationd.errors import ConflictError, UnprocessableError
 from integrationd.events import Bus, CallAccepted
 from integrationd.journal import Journal, Kept, Retention
 from integrationd.journal.retention import IDEMPOTENCY_KEPT_MS
-from tests.fake_clock import FakeClock
-from tests.journal.cases import DAY_MS, KEY, Heard, accept, claim_one, complete, new
 
 KEPT = Kept(calls_ms=DAY_MS, attempts_ms=DAY_MS, events_ms=DAY_MS)
 
@@ -151,9 +151,7 @@ async def test_key_is_forgotten_after_its_time(journal: Journal, clock: FakeCloc
 
 
 async def test_hundred_callers_with_one_key_get_one_call(journal: Journal) -> None:
-    receipts = await asyncio.gather(
-        *(journal.calls.accept([new(key="k")]) for _ in range(100))
-    )
+    receipts = await asyncio.gather(*(journal.calls.accept([new(key="k")]) for _ in range(100)))
 
     found = [receipt for (receipt,) in receipts]
     assert len({receipt.call_id for receipt in found}) == 1

@@ -164,3 +164,12 @@ def test_mark_survives_a_round_trip(tmp_path: Path) -> None:
 
     assert file.read() == Mark(commit=1 << 60, event=3, head=b"h" * 32)
     file.close()
+
+
+async def test_journal_files_are_for_their_owner_only(path: Path) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+
+        modes = {file.stat().st_mode & 0o777 for file in path.parent.iterdir() if file.is_file()}
+
+    assert modes == {0o600}

@@ -83,7 +83,7 @@ class Acceptor:
 
     def _new_call(self, request: CallRequest, read_within_s: float) -> NewCall:
         _refuse_unavailable(request)
-        connection = self._connection_for(request)
+        connection = self._placement.for_new_call(request.operation, request.connection)
         contract = _contract_of(request.operation, connection)
         typed = decode(contract.request, request.payload, "/payload")
         _refuse_unsupported(connection, request.operation, typed)
@@ -104,15 +104,6 @@ class Acceptor:
             idempotency_key=_key(request),
             digest=_digest(request) if request.idempotency_key is not None else b"",
         )
-
-    def _connection_for(self, request: CallRequest) -> Connection | None:
-        try:
-            return self._placement.for_new_call(request.operation, request.connection)
-        except UnprocessableError as error:
-            is_known = request.connection is not None or request.operation in CATALOGUE
-            if error.error_code != "not_configured" or is_known:
-                raise
-            raise _no_such_operation(request.operation) from None
 
     def _call(
         self,
@@ -174,17 +165,10 @@ def _contract_of(operation: str, connection: Connection | None) -> Contract:
         return connection.plugin.operations[operation].contract
     contract = CATALOGUE.get(operation)
     if contract is None:
-        raise _no_such_operation(operation)
+        raise UnprocessableError(
+            f"there is no operation {operation!r}", code="unknown_operation", pointer="/operation"
+        )
     return contract
-
-
-def _no_such_operation(operation: str) -> UnprocessableError:
-    return UnprocessableError(
-        f"no connection offers an operation {operation!r}",
-        code="unknown_operation",
-        pointer="/operation",
-        hint="See GET /v1/providers for what each provider can do.",
-    )
 
 
 def _refuse_unavailable(request: CallRequest) -> None:

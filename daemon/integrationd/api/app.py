@@ -1,25 +1,33 @@
 """The API as one ASGI app: who is calling, the hot routes by hand, everything else by Starlette."""
 
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from integrationd.api.auth import Access, AccessRefusedError
 from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.call_routes import CallRoutes
+from integrationd.api.paging import options_of
 from integrationd.api.parts import Parts
 from integrationd.api.problems import Problem, problem, problem_of
 from integrationd.api.replies import Reply, problem_reply
 from integrationd.api.resource_routes import ResourceRoutes
-from integrationd.api.submit import Submitter
+from integrationd.api.submit import OPTIONS, Submitter
 from integrationd.errors import BadRequestError, IntegrationdError
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _LATER = ("tenants", "subscriptions", "events", "webhooks", "webhook-endpoints", "keys", "blobs")
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_WITH_OPTIONS = frozenset({"/v1/calls", "/v1/attempts", "/metrics"})
 
 
 class Api:
@@ -56,6 +64,8 @@ class Api:
         """The hot route, without a framework in between."""
         try:
             body = await read_body(receive, self._max_body)
+            if scope["query_string"]:
+                options_of(QueryParams(scope["query_string"]), ())
             prefer, key = _call_headers(scope)
             reply = await self._submitter.one(body, prefer, key)
         except ClientGoneError:
@@ -68,21 +78,15 @@ class Api:
         await reply.send(send)
 
     def _application(self, parts: Parts) -> Starlette:
-        resources = ResourceRoutes(parts)
-        short = _ShortRoutes(self._submitter, self._max_body)
-        routes = [
-            *resources.open_routes(),
-            Route("/v1/calls/batch", short.batch, methods=["POST"]),
+        resources, submit = ResourceRoutes(parts), _SubmitRoutes(self._submitter, self._max_body)
+        strict = [
+            Route("/v1/calls/batch", submit.batch, methods=["POST"]),
             *CallRoutes(parts).routes(),
             *resources.routes(),
-            *[
-                Route(f"/v1/{name}{{rest:path}}", _not_available, methods=_METHODS)
-                for name in _LATER
-            ],
-            Route("/v1/{category}/{verb}", short.send, methods=["POST"]),
         ]
-        return Starlette(
-            routes=routes,
+        fixed = [*resources.open_routes(), *map(_refusing_options, strict), *_later_routes()]
+        app = Starlette(
+            routes=[*fixed, _short_route(fixed, submit.short)],
             exception_handlers={
                 IntegrationdError: self._on_error,
                 ClientGoneError: self._on_gone,
@@ -90,6 +94,8 @@ class Api:
                 Exception: self._on_failure,
             },
         )
+        app.router.redirect_slashes = False
+        return app
 
     async def _on_error(self, _request: Request, error: Exception) -> Response:
         return problem_reply(problem_of(error)).as_response()
@@ -99,78 +105,124 @@ class Api:
 
     async def _on_http_error(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = getattr(error, "headers", None) or {}
+        allowed = (
+            _methods_at(request.scope["path"], self._starlette.routes) if status == 405 else ""
+        )
         response = problem_reply(_routing_problem(status, request)).as_response()
-        response.headers.update(headers)
+        if allowed:
+            response.headers["allow"] = allowed
         return response
 
     async def _on_failure(self, request: Request, error: Exception) -> Response:
-        self._log.error("request_failed", path=request.url.path, exc_info=error)
+        self._log.error("request_failed", path=request.scope["path"], exc_info=error)
         return problem_reply(problem_of(error)).as_response()
 
 
-_METHODS = ["GET", "POST", "PUT", "DELETE"]
-
-
-async def _not_available(request: Request) -> Response:
-    told = problem(
-        501,
-        "not_available",
-        f"{request.url.path} is not available in this version",
-        hint="See the README for what this version offers.",
-    )
-    return problem_reply(told).as_response()
-
-
-class _ShortRoutes:
-    """The short form and the batch."""
+class _SubmitRoutes:
+    """Accepting calls, but for the hot route."""
 
     def __init__(self, submitter: Submitter, max_body: int) -> None:
         self._submitter = submitter
         self._max_body = max_body
 
-    async def send(self, request: Request) -> Response:
+    async def short(self, request: Request) -> Response:
         """``POST /v1/{category}/{verb}``: the body is the payload."""
         operation = f"{request.path_params['category']}.{request.path_params['verb']}"
         body = await read_body(request.receive, self._max_body)
         prefer, key = _call_headers(request.scope)
-        options = _once_each(request)
+        options = options_of(request.query_params, OPTIONS)
         reply = await self._submitter.short(operation, body, options, prefer, key)
         return reply.as_response()
 
     async def batch(self, request: Request) -> Response:
         """``POST /v1/calls/batch``."""
         body = await read_body(request.receive, self._max_body)
+        if _call_headers(request.scope)[1] is not None:
+            raise BadRequestError(
+                "a batch has no key of its own", hint="Give its calls an idempotency_key each."
+            )
         reply: Reply = await self._submitter.batch(body)
         return reply.as_response()
 
 
-def _once_each(request: Request) -> dict[str, str]:
-    items = request.query_params.multi_items()
-    if len({name for name, _ in items}) != len(items):
-        raise BadRequestError("an option is given twice in the query", code="doubled_option")
-    return dict(items)
+def _refusing_options(route: Route) -> Route:
+    """Return the route with a refusal of every option in the query, which it would ignore."""
+    if route.path in _WITH_OPTIONS:
+        return route
+
+    async def answer(request: Request) -> Response:
+        options_of(request.query_params, ())
+        response: Response = await route.endpoint(request)
+        return response
+
+    return Route(route.path, answer, methods=sorted(route.methods or ()))
 
 
-def _call_headers(scope: Scope) -> tuple[str | None, str | None]:
+def _later_routes() -> list[Route]:
+    """Return the routes of what a later version offers."""
+    paths = [f"/v1/{name}{below}" for name in _LATER for below in ("", "/{rest:path}")]
+    everything = ["/v1/openapi.json", "/api/v1/integrations/{rest:path}", *paths]
+    return [
+        Route("/v1/connections", _not_available, methods=["POST"]),
+        Route("/v1/connections/{name}", _not_available, methods=["PUT", "DELETE"]),
+        *[
+            Route(f"/v1/connections/{{name}}/{verb}", _not_available, methods=["POST"])
+            for verb in ("test", "pause", "resume")
+        ],
+        *[Route(path, _not_available, methods=_METHODS) for path in everything],
+    ]
+
+
+async def _not_available(request: Request) -> Response:
+    told = problem(
+        501,
+        "not_available",
+        f"{request.method} {request.scope['path']} is not available in this version",
+        hint="See the README for what this version offers.",
+    )
+    return problem_reply(told).as_response()
+
+
+def _short_route(fixed: Iterable[Route], endpoint: Callable[..., Any]) -> Route:
+    """Return the short form's route; what other routes begin with is no category."""
+    taken = {route.path.split("/")[2] for route in fixed if route.path.startswith("/v1/")}
+    found = Route("/v1/{category}/{verb}", endpoint, methods=["POST"])
+    words = "|".join(sorted(map(re.escape, taken)))
+    found.path_regex = re.compile(rf"^/v1/(?!(?:{words})/)(?P<category>[^/]+)/(?P<verb>[^/]+)$")
+    return found
+
+
+def _call_headers(scope: Scope) -> tuple[str, str | None]:
     """Return the ``Prefer`` and ``Idempotency-Key`` headers.
 
     Raises:
-        BadRequestError: The key is given twice.
+        BadRequestError: The key is given twice, or is not UTF-8.
     """
-    prefer = key = None
+    prefer, keys = [], []
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
-            if key is not None:
-                raise BadRequestError("Idempotency-Key is given twice", code="doubled_header")
-            key = value.decode("latin-1")
+            keys.append(value)
         elif name == b"prefer":
-            prefer = value.decode("latin-1") if prefer is None else prefer
-    return prefer, key
+            prefer.append(value.decode("latin-1"))
+    if len(keys) > 1:
+        raise BadRequestError("Idempotency-Key is given twice", code="doubled_header")
+    try:
+        return ",".join(prefer), keys[0].decode() if keys else None
+    except UnicodeDecodeError:
+        raise BadRequestError("Idempotency-Key is not UTF-8", code="bad_idempotency_key") from None
+
+
+def _methods_at(path: str, routes: Iterable[BaseRoute]) -> str:
+    """Return what the ``Allow`` header says about a path."""
+    methods = {"POST"} if path == "/v1/calls" else set()
+    for route in routes:
+        if isinstance(route, Route) and route.path_regex.match(path):
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 def _routing_problem(status: int, request: Request) -> Problem:
-    path = request.url.path
+    path = request.scope["path"]
     if status == 404:
         return problem(404, "no_such_path", f"there is nothing at {path}")
     if status == 405:

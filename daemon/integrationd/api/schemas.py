@@ -21,11 +21,18 @@ _PRIORITY_NAMES = {priority: name for name, priority in PRIORITIES.items()}
 _NULL = msgspec.Raw(b"null")
 
 
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*(?!\n)$"
+_NO_CONTROLS = "text without control characters"
+
+
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The app's own reference for searching."""
 
-    type: Annotated[str, msgspec.Meta(max_length=255)]
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    type: Annotated[str, msgspec.Meta(max_length=255, pattern=_PRINTABLE, description=_NO_CONTROLS)]
+    id: Annotated[
+        str,
+        msgspec.Meta(min_length=1, max_length=255, pattern=_PRINTABLE, description=_NO_CONTROLS),
+    ]
 
 
 class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ daemon is stopping: what may have arrived is never put back as if it had not.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -38,6 +38,7 @@ from integrationd.settlement import (
 )
 
 SETTLE_GRACE_S = 30.0
+_NO_SECRETS = Masker()
 DIGEST_SHOWN = 12
 
 
@@ -72,17 +73,22 @@ class Attempts:
         bus: Where lost leases are told.
         clock: Where time is read.
         jitter: Randomness for backoff.
-        masker: Masks what is kept of an exchange.
+        maskers: Mask what is kept of an exchange, by connection, each with its own secrets.
     """
 
     def __init__(
-        self, leases: Leases, bus: Bus, clock: Clock, jitter: Jitter, masker: Masker
+        self,
+        leases: Leases,
+        bus: Bus,
+        clock: Clock,
+        jitter: Jitter,
+        maskers: Mapping[str, Masker],
     ) -> None:
         self._leases = leases
         self._bus = bus
         self._clock = clock
         self._jitter = jitter
-        self._masker = masker
+        self._maskers = maskers
         self._log = structlog.get_logger("integrationd.plugin")
 
     async def run(
@@ -252,7 +258,8 @@ class Attempts:
     def _record(self, work: _Work, exchange: _Exchange) -> Attempt:
         call, answer = work.lease.call, exchange.answer
         reason, detail = reason_of(answer)
-        seen = describe(exchange.recorder, self._masker)
+        masker = self._maskers.get(work.connection.name, _NO_SECRETS)
+        seen = describe(exchange.recorder, masker)
         number = call.tries if work.lease.kind is AttemptKind.SEND else call.queries + 1
         return Attempt(
             kind=work.lease.kind,
@@ -264,7 +271,7 @@ class Attempts:
             duration_ms=max(0, round((self._clock.monotonic() - exchange.began) * 1000)),
             outcome=name_of(answer),
             reason=reason,
-            detail=self._masker.text(detail) if detail else None,
+            detail=masker.text(detail) if detail else None,
             sent=work.context.sent is not False,
             status_code=seen.status_code,
             request=seen.request,

@@ -68,6 +68,8 @@ class Gate:
 
     def capacity(self, now_ms: int) -> int:
         """Return how many attempts may start now."""
+        # Kept, so that a clock that was set back does not begin the open time anew at each look.
+        self._breaker = self._breaker.at(now_ms)
         room = min(self._concurrency - self._running, self._breaker.permits(now_ms))
         if self._limiter is not None and room > 0:
             room = min(room, self._limiter.available(now_ms))

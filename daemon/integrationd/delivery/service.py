@@ -36,7 +36,7 @@ class Surroundings:
         settings: The configuration in force.
         bus: Where facts are told.
         clock: Where time is read.
-        masker: Masks what is kept of exchanges.
+        maskers: Mask what is kept of exchanges, by connection.
         jitter: Randomness for backoff.
     """
 
@@ -46,7 +46,7 @@ class Surroundings:
     settings: Settings
     bus: Bus
     clock: Clock
-    masker: Masker
+    maskers: Mapping[str, Masker]
     jitter: Jitter
 
 
@@ -111,7 +111,7 @@ class Delivery:
         around, lines = self._around, dict[str, Line]()
         slots = Slots(around.settings.delivery.concurrency, lambda: _wake_all(lines))
         attempts = Attempts(
-            around.journal.leases, around.bus, around.clock, around.jitter, around.masker
+            around.journal.leases, around.bus, around.clock, around.jitter, around.maskers
         )
         for connection in around.registry.connections():
             if connection.enabled:

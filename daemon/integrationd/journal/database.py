@@ -13,6 +13,7 @@ from integrationd.journal import sqlite
 from integrationd.journal.migrate import migrate
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
+LEAST_ROOM_BYTES = 256 * 1024
 
 # The write-ahead log's header and that of each frame: https://www.sqlite.org/fileformat2.html
 _WAL_HEADER = struct.Struct(">8xL4x8s8x")
@@ -96,6 +97,7 @@ def open_writer(path: Path) -> tuple[sqlite.Connection, bool]:
         sqlite3.Error: As the library says; for one, the disk is full.
     """
     exclusive = sqlite.has_wal_reset_bug()
+    _create_privately(path)
     connection = sqlite.connect(path)
     try:
         sqlite.prepare_writer(connection, exclusive=exclusive)
@@ -104,6 +106,12 @@ def open_writer(path: Path) -> tuple[sqlite.Connection, bool]:
         connection.close()
         raise
     return connection, exclusive
+
+
+def _create_privately(path: Path) -> None:
+    """Make the file with mode 0600; SQLite gives its companions the same mode."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def back_up(connection: sqlite.Connection, path: Path, version: int) -> None:
@@ -117,6 +125,18 @@ def back_up(connection: sqlite.Connection, path: Path, version: int) -> None:
         target.unlink()
     connection.execute("VACUUM INTO ?", (str(target),))
     target.chmod(0o600)
+
+
+def disk_is_full(path: Path) -> bool:
+    """Say whether the journal's disk has no room left.
+
+    With a full disk SQLite may fail with an I/O error that does not say so.
+    """
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < LEAST_ROOM_BYTES
 
 
 def wal_bytes(path: Path) -> int:

@@ -220,7 +220,8 @@ class Journal:
 
     def _note_fault(self, error: Exception) -> None:
         fault = sqlite.fault_of(error)
-        if fault is sqlite.Fault.FULL:
+        is_broken = fault is sqlite.Fault.BROKEN
+        if fault is sqlite.Fault.FULL or (is_broken and database.disk_is_full(self._path)):
             self._move(Condition.FULL, "The disk has no room for the journal.")
         elif fault in (sqlite.Fault.BROKEN, sqlite.Fault.BUSY):
             name = getattr(error, "sqlite_errorname", type(error).__name__)

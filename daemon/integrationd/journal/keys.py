@@ -1,5 +1,6 @@
 """The instance key: made at first start, read at every later one."""
 
+import contextlib
 import os
 import secrets
 import stat
@@ -49,7 +50,15 @@ def read_secret(path: Path) -> str:
         FileNotFoundError: There is none.
         ConfigError: It is open to others, is no regular file, or is empty.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="Mend its path or its permissions, or name another key file.",
+        ) from error
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
@@ -78,21 +87,40 @@ def write_secret(path: Path, text: str) -> None:
 
     Raises:
         FileExistsError: There is one already.
-        OSError: The disk refuses.
+        ConfigError: The disk refuses.
     """
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.draft")
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+        try:
+            _write_and_sync(draft, text)
+            # Unlike a rename, a link never takes the place of another file.
+            os.link(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="Make room or mend the permissions of its directory, or name another file.",
+        ) from error
+
+
+def _write_and_sync(path: Path, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(file, text.encode())
         os.fsync(file)
     finally:
         os.close(file)
-    try:
-        os.link(draft, path)
-    finally:
-        draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
