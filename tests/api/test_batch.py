@@ -80,7 +80,7 @@ async def test_empty_batch_is_refused(idle: ApiWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, [], {"calls": {}}, {"calls": [HOLD], "colour": 1}, {"calls": "x"}, None]
+    "body", [{}, [], {"calls": {}}, {"calls": [HOLD], "colour": 1}, {"calls": "x"}, 7]
 )
 async def test_batch_of_another_shape_is_refused(idle: ApiWorld, body: Any) -> None:
     answer = await idle.client.post("/v1/calls/batch", json=body)

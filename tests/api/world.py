@@ -43,7 +43,8 @@ SETTINGS: Mapping[str, Any] = {
         "shop": {
             "provider": "http",
             "config": {
-                "base_url": "https://shop.example/api",
+                "base_url": "http://127.0.0.1:9/api",
+                "allow_private": True,
                 "allowed_methods": ["POST"],
                 "auth": {"kind": "bearer", "token": SECRET},
             },

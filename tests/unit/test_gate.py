@@ -1,6 +1,7 @@
 """The gate: breaker, rate and slots joined."""
 
 import pytest
+from tests.fake_clock import FakeClock
 
 from integrationd.delivery.breaker import Breaker, BreakerPolicy
 from integrationd.delivery.gate import Gate
@@ -13,7 +14,6 @@ from integrationd.sdk import (
     Throttled,
     Uncertain,
 )
-from tests.fake_clock import FakeClock
 
 MINUTE_MS = 60_000
 POLICY = BreakerPolicy(failures=2, open_for_s=60, successes=1)
