@@ -1,6 +1,7 @@
 """The composition root: builds the parts, starts them in order, drains them in reverse."""
 
 import gc
+import os
 import secrets
 import signal
 import socket
@@ -60,6 +61,7 @@ def run(config: Path, environ: Mapping[str, str]) -> int:
         IntegrationdError: It cannot start; the message says why and what to do.
         OSError: Its files or addresses cannot be used.
     """
+    _open_standard_streams()
     settings = load(config, environ)
     resolved = resolve_all(settings, config, environ)
     # The commit thread must get its turn soon after the disk has answered.
@@ -67,6 +69,15 @@ def run(config: Path, environ: Mapping[str, str]) -> int:
     # Long-lived objects are kept out of the collector's way: its pauses are the latency's tail.
     gc.set_threshold(50_000, 20, 100)
     return uvloop.run(_main(settings, resolved))
+
+
+def _open_standard_streams() -> None:
+    """Let no file of ours take the place of a standard stream that was closed for us."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(file, True)
+    os.close(file)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 async def _main(settings: Settings, resolved: Mapping[str, ResolvedConfig]) -> int:

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from integrationd.api.auth import Access, AccessRefusedError
-from integrationd.api.listeners import Peer
+from integrationd.api.admission import Peer
 from integrationd.api.protocol import _PEER
 from tests.api.world import KEY, ApiWorld, code_of
 

@@ -292,9 +292,7 @@ async def test_word_about_no_call_is_a_404(idle: ApiWorld) -> None:
 async def test_ten_cancels_at_a_time_are_one(idle: ApiWorld) -> None:
     call_id = (await numbered(idle, 1))[0]
 
-    answers = await asyncio.gather(
-        *[idle.client.delete(f"/v1/calls/{call_id}") for _ in range(10)]
-    )
+    answers = await asyncio.gather(*[idle.client.delete(f"/v1/calls/{call_id}") for _ in range(10)])
 
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 9
 

@@ -31,7 +31,9 @@ async def test_repeat_may_wait_for_the_result(world: ApiWorld) -> None:
     body = {**HOLD, "payload": {"script": ["slow:0.1"]}}
     await world.client.post("/v1/calls", json=body, headers=key("k"))
 
-    again = await world.client.post("/v1/calls", json=body, headers={**key("k"), "Prefer": "wait=5"})
+    again = await world.client.post(
+        "/v1/calls", json=body, headers={**key("k"), "Prefer": "wait=5"}
+    )
 
     assert again.status_code == 200
     assert again.json()["result"] == {"step": "slow:0.1"}

@@ -52,7 +52,9 @@ async def test_call_that_takes_longer_is_answered_with_202(world: ApiWorld) -> N
     assert answer.json()["state"] == "processing"
 
 
-@pytest.mark.parametrize("prefer", ["", "respond-async", "wait=0", "wait=-1", "wait=x", "waiting=5"])
+@pytest.mark.parametrize(
+    "prefer", ["", "respond-async", "wait=0", "wait=-1", "wait=x", "waiting=5"]
+)
 async def test_nobody_waits_who_did_not_ask(world: ApiWorld, prefer: str) -> None:
     answer = await send(world, "hold", "slow:0.2", prefer=prefer)
 
@@ -92,10 +94,7 @@ async def test_many_may_wait_for_one_call(world: ApiWorld) -> None:
     call_id = (await send(world, "hold", "slow:0.2")).json()["id"]
 
     answers = await asyncio.gather(
-        *[
-            world.client.get(f"/v1/calls/{call_id}", headers={"Prefer": "wait=5"})
-            for _ in range(20)
-        ]
+        *[world.client.get(f"/v1/calls/{call_id}", headers={"Prefer": "wait=5"}) for _ in range(20)]
     )
 
     assert {answer.json()["state"] for answer in answers} == {"completed"}

@@ -26,8 +26,9 @@ def table(pytestconfig: pytest.Config) -> Table:
 def _machine(table: Table) -> None:
     """Tell how busy the machine was before anything was measured."""
     if table.is_empty:
+        library = ".".join(map(str, sqlite.VERSION))
         load = "/".join(f"{one:.1f}" for one in os.getloadavg())
-        versions = f"Python {platform.python_version()}, SQLite {sqlite.driver.sqlite_version}"
+        versions = f"Python {platform.python_version()}, SQLite {library}"
         table.note(
             f"{os.cpu_count()} CPUs, load {load} at the start, {versions}, {ROUNDS} rounds,"
             f" scale {SCALE:g}"

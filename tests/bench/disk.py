@@ -23,8 +23,7 @@ from integrationd.supervisor import SWITCH_INTERVAL_S
 ROW = b"x" * 1024
 MEMORY_SPEED = 200_000
 _SCHEMA = (
-    "CREATE TABLE bench (seq INTEGER PRIMARY KEY, key TEXT NOT NULL, due_at_ms INTEGER NOT NULL,"
-    " payload BLOB NOT NULL)",
+    "CREATE TABLE bench (seq INTEGER PRIMARY KEY, key TEXT, due_at_ms INTEGER, payload BLOB)",
     "CREATE UNIQUE INDEX bench_key ON bench (key)",
     "CREATE INDEX bench_due ON bench (due_at_ms)",
 )
@@ -148,9 +147,7 @@ class OneSubmitter:
 
     async def _open(self) -> Writer:
         chain = Chain(b"k" * 32, read_position(self.rows.db))
-        return Writer(
-            self.rows.db, chain, self._mark, Bus(), SystemClock(), self._faults.append
-        )
+        return Writer(self.rows.db, chain, self._mark, Bus(), SystemClock(), self._faults.append)
 
     def measure(self, seconds: float) -> float:
         """Return commits a second."""

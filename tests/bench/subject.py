@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.bench.load import CALL, send_calls
 from tests.bench.sink import told_by
-from tests.faults.daemon import DaemonProcess
+from tests.faults.daemon import DaemonError, DaemonProcess
 
 _TABLES = """
 [delivery]
@@ -60,12 +60,21 @@ class Subject:
 
 @contextlib.contextmanager
 def running(directory: Path, sink_port: int) -> Iterator[Subject]:
-    """Run a daemon in a directory, with the journal that is there, until the block ends."""
+    """Run a daemon in a directory, with the journal that is there, until the block ends.
+
+    Raises:
+        DaemonError: It ended before.
+    """
     directory.mkdir(exist_ok=True)
     with DaemonProcess(directory, _TABLES.format(port=sink_port)) as daemon:
         daemon.start()
         daemon.wait_ready(60.0)
-        yield Subject(daemon)
+        try:
+            yield Subject(daemon)
+        except Exception as error:
+            if daemon.is_running:
+                raise
+            raise DaemonError(f"the daemon has ended:\n{daemon.output()}") from error
         assert daemon.stop() == 0, daemon.output()
 
 

@@ -55,7 +55,7 @@ async def in_groups(file: Path, concurrency: int, seconds: float) -> float:
 async def one_by_one(file: Path, concurrency: int, seconds: float) -> float:
     """Return how many calls a second aiosqlite keeps, each in a transaction of its own."""
     opened, _ = open_writer(file)
-    db = await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
+    db: Any = await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
     clock, seq = SystemClock(), itertools.count(1)
 
     def keep(new: NewCall) -> None:

@@ -52,6 +52,6 @@ def _report(table: Table, durable: list[tuple[Any, Any]], plain: list[tuple[Any,
             f"accepting {label}: c=64 {spread(one['rps'] for one in many)} requests/s,"
             f" p50 {spread((one['p50_ms'] for one in many), '{:.2f}')} ms,"
             f" p99 {spread((one['p99_ms'] for one in many), '{:.2f}')} ms,"
-            f" load client busy {spread((one['busy'] * 100 for one in many))} % of a CPU;"
+            f" load client busy {spread(one['busy'] * 100 for one in many)} % of a CPU;"
             f" c=1 p50 {spread((one['p50_ms'] for one in single), '{:.3f}')} ms"
         )

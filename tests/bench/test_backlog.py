@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.bench
 FEW, SOME, MANY = scaled(10_000), scaled(100_000), scaled(1_000_000)
 HOUR_MS = 3_600_000
 CLAIM_LIMIT = 32
-CLAIMS = 15
+CLAIMS = scaled(15)
 POLLS = 200
 SUBMITTERS = 64
 CONNECTION = "shop"
@@ -33,8 +34,8 @@ NOWHERE = 9
 
 
 @pytest.fixture(scope="module")
-def backlogs(tmp_path_factory: pytest.TempPathFactory, table: Table) -> dict[int, Path]:
-    """Journals with few, some and many pending calls, all due."""
+def backlogs(tmp_path_factory: pytest.TempPathFactory, table: Table) -> Iterator[dict[int, Path]]:
+    """Journals with few, some and many pending calls, all due; they are large, so taken away."""
     directory = tmp_path_factory.mktemp("backlog")
     first_ms = SystemClock().now_ms() - HOUR_MS
     began_s = time.monotonic()
@@ -43,7 +44,8 @@ def backlogs(tmp_path_factory: pytest.TempPathFactory, table: Table) -> dict[int
         for count in (FEW, SOME, MANY)
     }
     table.note(f"backlogs of {FEW}, {SOME}, {MANY} made in {time.monotonic() - began_s:.0f} s")
-    return made
+    yield made
+    shutil.rmtree(directory)
 
 
 def test_memory_does_not_grow_with_the_backlog(

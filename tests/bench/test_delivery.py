@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.bench import figures
@@ -24,7 +25,7 @@ ENDS_WITHIN_S = 60.0
 
 def test_request_through_the_prepared_client_against_stock_httpx(table: Table) -> None:
     with serving("sink") as port:
-        order = {"port": port, "concurrency": 64, "seconds": 0.8}
+        order: dict[str, Any] = {"port": port, "concurrency": 64, "seconds": 0.8}
         found = interleaved(
             {
                 name: partial(measured, "http_client", client=name, **order)
@@ -47,13 +48,12 @@ def test_request_through_the_prepared_client_against_stock_httpx(table: Table) -
 def test_whole_daemon_against_huey(tmp_path: Path, table: Table) -> None:
     with serving("sink") as sink, running(tmp_path / "d", sink) as daemon:
         peer = Huey(tmp_path / "huey.db", sink)
-        found = interleaved(
-            {
-                "daemon": partial(_through_the_daemon, daemon, sink, 16),
-                "huey": peer.measure,
-                "daemon c=64": partial(_through_the_daemon, daemon, sink, 64),
-            }
-        )
+        subjects: dict[str, Callable[[], float]] = {
+            "daemon": partial(_through_the_daemon, daemon, sink, 16),
+            "huey": peer.measure,
+            "daemon c=64": partial(_through_the_daemon, daemon, sink, 64),
+        }
+        found = interleaved(subjects)
         resident_mb = daemon.resident_mb()
     table.add(figures.DAEMON, ratios(found["daemon"], found["huey"]))
     table.note(
@@ -66,7 +66,7 @@ def test_whole_daemon_against_huey(tmp_path: Path, table: Table) -> None:
 def _through_the_daemon(daemon: Subject, sink: int, concurrency: int) -> float:
     """Return calls per second, from the first request to the last settlement."""
     before, settled = told_by(sink)["count"], daemon.ledger()["completed"]
-    began_s = daemon.send_calls(JOBS, concurrency)["began_s"]
+    began_s: float = daemon.send_calls(JOBS, concurrency)["began_s"]
     _until(lambda: told_by(sink)["count"] >= before + JOBS)
     _until(lambda: daemon.ledger()["completed"] >= settled + JOBS)
     rate = JOBS / (time.monotonic() - began_s)

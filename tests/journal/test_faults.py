@@ -204,10 +204,14 @@ async def test_journal_is_rechecked_before_it_takes_new_calls(
     await accept(journal, new())
     steer(journal).before_commit = fail("SQLITE_IOERR_FSYNC")
 
-    async with kept_alive(journal):
-        with pytest.raises(JournalUnavailableError):
-            await accept(journal, new())
-        await passes(clock, journal, "ready")
+    with raw(path) as other:
+        # With another connection open, closing the journal's own leaves the log as it is.
+        other.execute("SELECT 1 FROM call").fetchall()
+        async with kept_alive(journal):
+            with pytest.raises(JournalUnavailableError):
+                await accept(journal, new())
+            assert database.wal_bytes(path) > 0
+            await passes(clock, journal, "ready")
 
     # The whole log had been brought into the file by then.
     assert checked == [0]

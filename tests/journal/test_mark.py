@@ -118,6 +118,20 @@ async def test_alarm_is_shown_until_somebody_acknowledges_it(path: Path, tmp_pat
         assert journal.status().alarm == ""
 
 
+async def test_alarm_is_raised_again_where_its_text_could_not_be_written(
+    path: Path, tmp_path: Path
+) -> None:
+    async with opened(path) as journal:
+        await fill(journal)
+        left = copied(path, tmp_path / "killed")
+    wal_of(left).unlink()
+    # A full disk takes the file's name, but not its text.
+    left.with_name(left.name + ".alarm").touch()
+
+    async with opened(left) as journal:
+        assert "has lost commits" in journal.status().alarm
+
+
 async def test_mark_below_the_journal_is_normal(path: Path, tmp_path: Path) -> None:
     async with opened(path) as journal:
         await fill(journal, 2)

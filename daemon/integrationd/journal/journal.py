@@ -116,7 +116,7 @@ class Journal:
         return JournalStatus(
             condition=self._condition,
             reason=self._reason,
-            alarm=self._alarm_file.read_text("utf-8") if self._alarm_file.exists() else "",
+            alarm=self._alarm(),
             sqlite_version=".".join(map(str, sqlite.VERSION)),
             exclusive=self._exclusive,
             wal_bytes=database.wal_bytes(self._path),
@@ -174,18 +174,25 @@ class Journal:
             f" but commit {mark.commit} and event {mark.event} had been made durable. The disk or"
             " somebody changed its files. Calls accepted in between are gone.\n"
         )
-        if not self._alarm_file.exists():
+        if not self._alarm():
             self._alarm_file.write_text(text, "utf-8")
 
     @property
     def _alarm_file(self) -> Path:
         return self._path.with_name(self._path.name + ".alarm")
 
+    def _alarm(self) -> str:
+        """Return the alarm; empty where there is none, or the disk had no room for its text."""
+        try:
+            return self._alarm_file.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
     async def acknowledge_alarm(self, by: str) -> bool:
         """Take note of a loss, so that it is no longer shown; return whether there was one."""
-        if not self._alarm_file.exists():
+        text = self._alarm()
+        if not text:
             return False
-        text = self._alarm_file.read_text("utf-8")
         event = EventRecord(type="journal.acknowledged", data={"by": by, "found": text})
         now_ms = self._clock.now_ms()
         await self.write(lambda writing: writing.chain.append(writing.db, event, now_ms))
