@@ -1,6 +1,8 @@
 """The composition root: builds the parts, starts them in order, drains them in reverse."""
 
+import contextlib
 import gc
+import io
 import os
 import secrets
 import signal
@@ -68,7 +70,29 @@ def run(config: Path, environ: Mapping[str, str]) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # Long-lived objects are kept out of the collector's way: its pauses are the latency's tail.
     gc.set_threshold(50_000, 20, 100)
-    return uvloop.run(_main(settings, resolved))
+    with (
+        contextlib.redirect_stdout(_Unfailing(1)),
+        contextlib.redirect_stderr(_Unfailing(2)),
+    ):
+        return uvloop.run(_main(settings, resolved))
+
+
+class _Unfailing(io.TextIOBase):
+    """A standard stream whose disk may be full, and whose reader may leave, without harm."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, text.encode(errors="backslashreplace"))
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
 
 
 def _open_standard_streams() -> None:
@@ -76,8 +100,6 @@ def _open_standard_streams() -> None:
     while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(file, True)
     os.close(file)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 async def _main(settings: Settings, resolved: Mapping[str, ResolvedConfig]) -> int:
@@ -265,7 +287,6 @@ class Daemon:
             told.append(f"listening on http://{settings.listen} (key in {key_file})")
         told += ["try:", f"  {self._curl_line()}"]
         sys.stdout.write("\n".join(told) + "\n")
-        sys.stdout.flush()
 
     def _curl_line(self) -> str:
         settings = self._settings.api

@@ -13,11 +13,8 @@ import uvloop
 
 from integrationd.clock import SystemClock
 from integrationd.events import Bus
-from integrationd.journal import sqlite
-from integrationd.journal.chain import Chain, read_position
+from integrationd.journal import Journal, Transaction, sqlite
 from integrationd.journal.database import open_writer
-from integrationd.journal.mark import MarkFile
-from integrationd.journal.writer import Transaction, Writer
 from integrationd.supervisor import SWITCH_INTERVAL_S
 
 ROW = b"x" * 1024
@@ -80,94 +77,81 @@ def sync_rate(file: Path, seconds: float) -> float:
 
 
 class Rows:
-    """Rows of 1 KiB with two indexes, inserted through a connection set up as the daemon's.
+    """Makes rows of 1 KiB in a table with two indexes."""
 
-    Args:
-        file: The database.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.db, _ = open_writer(file)
-        for statement in _SCHEMA:
-            self.db.execute(statement)
+    def __init__(self) -> None:
         self._seq = 0
+
+    def prepare(self, db: sqlite.Connection) -> None:
+        """Make the table."""
+        for statement in _SCHEMA:
+            db.execute(statement)
 
     def insert(self, db: sqlite.Connection) -> None:
         """Insert one row, inside the transaction that is open."""
         self._seq += 1
         db.execute(_INSERT, (self._seq, f"{self._seq:036}", self._seq, ROW))
 
-    def count(self) -> int:
-        """Return how many there are."""
-        found: int = self.db.execute("SELECT count(*) FROM bench").fetchone()[0]
-        return found
-
-    def checkpoint(self) -> None:
-        """Empty the WAL, which the daemon does beside its commits."""
-        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
 
 class SqlLayer:
-    """One row a transaction, nothing in between."""
+    """One row a transaction on a connection set up as the journal's, nothing in between.
+
+    It makes its own checkpoints, in SQLite's default rhythm: the journal's are not its part.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.rows = Rows(file)
+        self._db, _ = open_writer(file)
+        self._db.execute("PRAGMA wal_autocheckpoint = 1000")
+        self._rows = Rows()
+        self._rows.prepare(self._db)
 
     def measure(self, seconds: float) -> float:
         """Return commits a second."""
-        found = rate(self._step, seconds)
-        self.rows.checkpoint()
-        return found
+        return rate(self._step, seconds)
 
     def _step(self) -> None:
-        db = self.rows.db
-        db.execute("BEGIN IMMEDIATE")
-        self.rows.insert(db)
-        db.execute("COMMIT")
+        self._db.execute("BEGIN IMMEDIATE")
+        self._rows.insert(self._db)
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the database."""
-        self.rows.db.close()
+        self._db.close()
 
 
 class OneSubmitter:
     """One row at a time through the journal's writer, each awaited.
 
     Args:
-        file: The database.
+        file: The journal.
         runner: The loop that it runs on.
     """
 
     def __init__(self, file: Path, runner: asyncio.Runner) -> None:
-        self.rows = Rows(file)
         self._runner = runner
-        self._faults: list[Exception] = []
-        self._mark = MarkFile(file.with_suffix(".mark"))
-        self._writer = runner.run(self._open())
+        self._rows = Rows()
+        self._journal = runner.run(self._open(file))
 
-    async def _open(self) -> Writer:
-        chain = Chain(b"k" * 32, read_position(self.rows.db))
-        return Writer(self.rows.db, chain, self._mark, Bus(), SystemClock(), self._faults.append)
+    async def _open(self, file: Path) -> Journal:
+        journal = Journal(file, b"k" * 32, Bus(), SystemClock())
+        await journal.open()
+        await journal.write(lambda writing: self._rows.prepare(writing.db))
+        return journal
 
     def measure(self, seconds: float) -> float:
         """Return commits a second."""
-        found = self._runner.run(self._submit(seconds))
-        assert not self._faults, self._faults
-        self.rows.checkpoint()
-        return found
+        return self._runner.run(self._submit(seconds))
 
     async def _submit(self, seconds: float) -> float:
         began_s, done = time.perf_counter(), 0
         while (passed_s := time.perf_counter() - began_s) < seconds:
-            await self._writer.run(self._job)
+            await self._journal.write(self._job)
             done += 1
         return done / passed_s
 
     def _job(self, transaction: Transaction) -> None:
-        self.rows.insert(transaction.db)
+        self._rows.insert(transaction.db)
 
     def close(self) -> None:
-        """End the writer and close the database."""
-        self._runner.run(self._writer.close())
-        self._mark.close()
-        self.rows.db.close()
+        """Close the journal."""
+        self._runner.run(self._journal.close())

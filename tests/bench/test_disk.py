@@ -13,7 +13,7 @@ from tests.bench.figures import SCALE, Table, interleaved, ratios, spread
 
 pytestmark = pytest.mark.bench
 
-SECONDS = 0.6 * SCALE
+SECONDS = 1.0 * SCALE
 SLOW_SECONDS = 1.2 * SCALE
 SYNC_MS = 5
 SHIM = Path(__file__).with_name("slow_sync.c")
@@ -30,8 +30,6 @@ def test_one_row_a_commit_against_the_disk(tmp_path: Path, table: Table) -> None
         }
         interleaved(subjects, rounds=1)
         found = interleaved(subjects)
-        assert sql.rows.count() > 0
-        assert one.rows.count() > 0
         one.close()
         sql.close()
     table.add(figures.COMMIT_SQL, ratios(found["sql"], found["disk"]))

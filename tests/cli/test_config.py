@@ -224,9 +224,9 @@ def test_run_that_cannot_have_its_files_ends_without_a_traceback(tmp_path: Path)
 
     told = started(path)
 
-    assert told.returncode == Exit.PROBLEM
+    assert told.returncode == Exit.CONFIG
     assert b"Traceback" not in told.stderr
-    assert b"error: the daemon cannot go on: " in told.stderr
+    assert b"instance.key cannot be read" in told.stderr
 
 
 def test_run_that_cannot_have_its_address_ends_without_a_traceback(tmp_path: Path) -> None:

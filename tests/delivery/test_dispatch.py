@@ -78,6 +78,22 @@ def test_breaker_opens_probes_and_closes(play: Play) -> None:
     play(story)
 
 
+def test_calls_claimed_while_the_breaker_opens_are_given_back(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.running():
+            calls = await world.accept_many("hold", [{"script": ["never_left"]}] * 300)
+            await anyio.sleep(30)
+            found = [await world.journal.calls.get(call.id) for call in calls]
+
+        assert {call.state for call in found} == {CallState.PENDING}
+        assert sum(call.tries for call in found) == sum(
+            world.plugin.sends[call.id] for call in calls
+        )
+        assert 0 < sum(call.tries for call in found) < 200
+
+    play(story, concurrency=64)
+
+
 def test_open_breaker_survives_a_restart(tmp_path: Path) -> None:
     async def story(loop: VirtualLoop) -> None:
         first = World(tmp_path, loop)

@@ -182,12 +182,17 @@ async def kept_alive(journal: Journal) -> AsyncIterator[None]:
         group.cancel_scope.cancel()
 
 
-async def passes(clock: FakeClock, journal: Journal, condition: str, within_s: float = 10) -> None:
-    """Let seconds pass until the journal is in a condition."""
+async def until(clock: FakeClock, done: Callable[[], bool], within_s: float = 10) -> None:
+    """Let the clock run on, a second for every real blink, until something is done."""
     with anyio.fail_after(within_s):
-        while journal.condition != condition:
+        while not done():
             await clock.advance(1.0)
             await anyio.sleep(0.002)
+
+
+async def passes(clock: FakeClock, journal: Journal, condition: str) -> None:
+    """Let the clock run on until the journal is in a condition."""
+    await until(clock, lambda: journal.condition == condition)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from tests.journal.cases import (
     passes,
     raw,
     steer,
+    until,
 )
 
 from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
@@ -123,7 +124,7 @@ async def test_settling_on_a_full_disk_waits_and_is_kept_once(
         await clock.advance(1.0)
     assert not settling.done()
     steered.before_commit = lambda: None
-    await clock.advance(1.0)
+    await until(clock, settling.done)
 
     assert await settling is None
     assert (await journal.calls.get(lease.call.id)).state == "completed"
@@ -142,9 +143,7 @@ async def test_settling_is_idempotent_when_a_failed_commit_had_been_kept(
         settling = asyncio.ensure_future(
             journal.leases.settle(lease, delivered(lease), attempt_of(lease))
         )
-        await anyio.sleep(0.02)
-        await passes(clock, journal, "ready")
-        await clock.advance(1.0)
+        await until(clock, settling.done)
         assert await settling is None
 
     assert len(await journal.rows("SELECT 1 FROM attempt")) == 1

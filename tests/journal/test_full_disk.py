@@ -20,6 +20,7 @@ from tests.journal.cases import (
     kept_alive,
     new,
     passes,
+    until,
 )
 
 from integrationd.errors import JournalFullError
@@ -94,9 +95,9 @@ async def full_while_running(directory: Path) -> None:
         assert not settling.done()
         assert (await journal.calls.get(first.id)).state == "processing"
         filler.unlink()
-        await passes(clock, journal, "ready")
-        await clock.advance(1.0)
+        await until(clock, settling.done)
         assert await settling is None
+        await passes(clock, journal, "ready")
         later = await accept(journal, new())
     ids = await journal.rows("SELECT id FROM call ORDER BY seq")
     assert [one for (one,) in ids] == [first.id, *accepted, later.id]

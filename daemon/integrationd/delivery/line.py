@@ -20,6 +20,7 @@ from integrationd.errors import JournalError
 from integrationd.journal import Transaction
 from integrationd.journal.leases import Leases
 from integrationd.registry import Connection
+from integrationd.settlement import give_back
 
 JOURNAL_PAUSE_S = 1.0
 LONGEST_NAP_S = 3600.0
@@ -114,7 +115,11 @@ class Line:
             share = max(1, left // (len(lanes) - number))
             leases += await self._claim_lane(lane, share)
         for lease in leases:
-            self._start(lease, attempts)
+            # While the claim was made durable, an attempt under way may have opened the breaker.
+            if self.gate.capacity(self._clock.now_ms()) > 0:
+                self._start(lease, attempts)
+            else:
+                attempts.start_soon(self._give_back, lease)
         return bool(leases)
 
     async def _claim_lane(self, lane: str, limit: int) -> list[Lease]:
@@ -156,6 +161,11 @@ class Line:
         term = self.gate.start(self._clock.now_ms())
         self._slots.take()
         attempts.start_soon(self._attempt, lease, term)
+
+    async def _give_back(self, lease: Lease) -> None:
+        now_ms = self._clock.now_ms()
+        due_ms = self.gate.next_ms(now_ms) or now_ms
+        await self._leases.settle(lease, give_back(lease.call, due_ms, now_ms))
 
     async def _attempt(self, lease: Lease, term: int) -> None:
         answered = False

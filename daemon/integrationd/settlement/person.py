@@ -124,18 +124,36 @@ def expire(call: Call, now_ms: int) -> Settlement:
     return Settlement(call=settled, rule=reason, events=(call_event(settled, "expired"),))
 
 
-def give_back(call: Call, reason: str, detail: str, due_at_ms: int, now_ms: int) -> Settlement:
-    """Return a lease whose attempt never began."""
-    settled = move(
-        call,
-        CallState.PENDING,
-        now_ms,
-        reason,
-        detail,
-        due_at_ms=due_at_ms,
-        tries=call.tries - 1,
-        **release(call),
-    )
+def give_back(call: Call, due_at_ms: int, now_ms: int) -> Settlement:
+    """Return a lease whose attempt never began, with everything as it was before.
+
+    Args:
+        call: The leased call.
+        due_at_ms: When it may be claimed again.
+        now_ms: The time.
+    """
+    reason, detail = call.reason or "not_started", call.detail or ""
+    if call.state is CallState.PROCESSING:
+        settled = move(
+            call,
+            CallState.PENDING,
+            now_ms,
+            reason,
+            detail,
+            due_at_ms=due_at_ms,
+            tries=call.tries - 1,
+            **release(call),
+        )
+    else:
+        settled = move(
+            call,
+            call.state,
+            now_ms,
+            reason,
+            detail,
+            ask_at_ms=due_at_ms,
+            ask_until_ms=call.ask_until_ms,
+        )
     return Settlement(call=settled, rule="not attempted")
 
 
