@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.api.world import ApiWorld
 
 from integrationd.clock import SystemClock
-from tests.api.world import ApiWorld
 
 
 @pytest.fixture

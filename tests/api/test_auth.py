@@ -5,11 +5,11 @@ from typing import Any
 
 import httpx2
 import pytest
-
-from integrationd.api.auth import Access, AccessRefusedError
-from integrationd.api.admission import Peer
-from integrationd.api.protocol import _PEER
 from tests.api.world import KEY, ApiWorld, code_of
+
+from integrationd.api.admission import Peer
+from integrationd.api.auth import Access, AccessRefusedError
+from integrationd.api.protocol import _PEER
 
 
 def scope(*authorization: bytes, uid: int | None = None) -> dict[str, Any]:

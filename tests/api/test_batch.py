@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-
 from tests.api.world import ApiWorld, code_of, pointer_of
 
 HOLD: dict[str, Any] = {"operation": "rehearsal.hold"}

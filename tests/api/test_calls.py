@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-
 from tests.api.world import FINAL, SECRET, ApiWorld, code_of, pointer_of
 
 

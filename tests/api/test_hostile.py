@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from tests.api.world import KEY, ApiWorld, code_of
 
 from integrationd.api.listeners import bind_tcp, bind_unix
 from integrationd.api.server import ApiServer
-from tests.api.world import KEY, ApiWorld, code_of
 
 HEAD = b'{"operation":"rehearsal.hold",'
 DEEP = 100_000

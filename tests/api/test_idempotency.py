@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-
 from tests.api.world import ApiWorld, code_of
 
 HOLD: dict[str, Any] = {"operation": "rehearsal.hold", "payload": {"script": ["delivered"]}}

@@ -5,9 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.responses import Response
+from tests.api.world import KEY, ApiWorld, code_of
 
 from integrationd.api.replies import Reply
-from tests.api.world import KEY, ApiWorld, code_of
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.api.world import SETTINGS, ApiWorld, code_of
 
 from integrationd.clock import SystemClock
 from integrationd.errors import JournalUnavailableError
-from tests.api.world import SETTINGS, ApiWorld, code_of
 
 
 async def shown(world: ApiWorld, path: str) -> Any:

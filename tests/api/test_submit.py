@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
+from tests.api.world import ApiWorld, code_of, pointer_of
 
 from integrationd.clock import SystemClock
-from tests.api.world import ApiWorld, code_of, pointer_of
 
 YEAR = dt.timedelta(days=366)
 SMS = {"to": "+254711000111", "message": "Ready"}

@@ -7,7 +7,6 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-
 from tests.api.world import ApiWorld, code_of
 from tests.virtual_time import VirtualClock, VirtualLoop, run_virtually
 

@@ -1,4 +1,4 @@
-"""The API in one process: the real ASGI app, a real journal, real delivery, the rehearsal plugin."""
+"""The API in one process: the real ASGI app, a real journal, real delivery, a scripted plugin."""
 
 import contextlib
 import random
@@ -90,7 +90,7 @@ class ApiWorld:
                 settings=self.settings,
                 bus=bus,
                 clock=clock,
-                maskers={name: masker for name in self.settings.connections},
+                maskers=dict.fromkeys(self.settings.connections, masker),
                 jitter=random.Random(7),
             )
         )
@@ -153,7 +153,7 @@ class ApiWorld:
     async def play(
         self, verb: str, payload: Mapping[str, Any] | None = None, wait_s: int = 5, **options: Any
     ) -> dict[str, Any]:
-        """Submit a call of the rehearsal, wait until it has left the open states, and look at it."""
+        """Submit a call of the rehearsal, wait until it is settled, and look at it."""
         body = {"operation": f"rehearsal.{verb}", "payload": payload or {}, **options}
         answer = await self.client.post(
             "/v1/calls", json=body, headers={"Prefer": f"wait={wait_s}"}

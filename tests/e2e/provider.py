@@ -7,8 +7,9 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from integrationd.clock import SystemClock
 from tests.sdk.scripted_server import Peer, Received, ScriptedServer, serving
+
+from integrationd.clock import SystemClock
 
 STATUSES = {
     200: "OK",

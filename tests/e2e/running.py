@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-
 from tests.faults.daemon import DaemonProcess
 
 PLUGIN_FILES = Path(__file__).parent.parent / "plugin_files"

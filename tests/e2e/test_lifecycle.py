@@ -11,10 +11,16 @@ from typing import Any
 
 import httpx2
 import pytest
-
 from tests.e2e.running import REHEARSAL, look, submit
 from tests.faults.daemon import DaemonProcess
 
+UNSET_SECRET = """\
+[connections.c]
+provider = "http"
+[connections.c.config]
+base_url = "http://shop.example"
+auth = { kind = "bearer", token = "env:NOT_SET_ANYWHERE" }
+"""
 CONSOLE = '[connections.console]\nprovider = "console"\n'
 SLOW = {"script": ["slow:1"]}
 
@@ -186,11 +192,7 @@ def test_second_daemon_on_one_port_says_so(short_path: Path) -> None:
         ('[connections.c]\nprovider = "console"\ncolour = "red"\n', "connections.c.colour"),
         ('[connections.c]\nprovider = "nobody"\n', "no plugin has the code 'nobody'"),
         ('[connections.c]\nprovider = "http"\n', "base_url"),
-        (
-            '[connections.c]\nprovider = "http"\nconfig = { base_url = "http://a.example", '
-            'auth = { kind = "bearer", token = "env:NOT_SET_ANYWHERE" } }\n',
-            "NOT_SET_ANYWHERE",
-        ),
+        (UNSET_SECRET, "NOT_SET_ANYWHERE"),
         (f'{CONSOLE}tenant = "school"\n', "not available in this version"),
         (f'{CONSOLE}[routes."sms.send"]\norder = ["console", "b"]\n', "not available in this"),
         ("[delivery]\nattempts = 0\n", "delivery.attempts"),

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.faults.daemon import STOP_S, free_port
 
 ROOT = Path(__file__).parents[2]

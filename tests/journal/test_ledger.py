@@ -185,9 +185,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases))
     def give_back(self, lease: Lease) -> None:
-        if lease.kind is AttemptKind.SEND:
-            now_ms = self.clock.now_ms()
-            self.settle_as(lease, give_back(lease.call, "no_slot", "Later.", now_ms, now_ms))
+        now_ms = self.clock.now_ms()
+        self.settle_as(lease, give_back(lease.call, now_ms, now_ms))
 
     def settle_as(self, lease: Lease, settlement: Settlement) -> None:
         otherwise = self.do(self.journal.leases.settle(lease, settlement, attempt_of(lease)))

@@ -42,6 +42,10 @@ COMMANDS = {
     "resolve": Listed("actions", "Settle a call of unknown outcome."),
     "connections": Listed("connections", "Show the connections, or close the breaker of one."),
     "config": Listed("config", "Check the configuration."),
+    "verify": Listed("journal_tools", "Read the journal once and say what is wrong with it."),
+    "backup": Listed("journal_tools", "Copy the journal while the daemon goes on."),
+    "restore": Listed("journal_tools", "Put a backup in the place of the journal."),
+    "salvage": Listed("journal_tools", "Save what can be read of a damaged journal."),
 }
 """All commands, in the order of ``--help``."""
 

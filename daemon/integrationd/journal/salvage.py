@@ -1,0 +1,229 @@
+"""Save what can be read of a damaged journal into a new one; the damaged one is left as it is.
+
+Calls are read number by number, so that a page that cannot be read costs only what stands on it.
+A call comes over whole or not at all: record, payload, parts and result must fit their checksums.
+In the new journal it is walked to its state by the arrows of the diagram, so that the triggers
+that keep the ledger see every step.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, EventRecord
+from integrationd.clock import Clock
+from integrationd.errors import ConflictError, DamagedError
+from integrationd.journal import database, rows, sqlite
+from integrationd.journal.chain import Chain
+from integrationd.journal.verify import reading
+from integrationd.settlement.record import call_event, move
+
+RANGE = 200
+LOST_SHOWN = 1000
+_WHOLE = (
+    "SELECT r.*, b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
+    " JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq)"
+    " WHERE r.seq BETWEEN ? AND ? ORDER BY r.seq"
+)
+_PARTS = (
+    "SELECT position, recipient, state, reason, detail, provider_reference, delivery, sum"
+    " FROM part WHERE call_seq = ? ORDER BY position"
+)
+
+
+class SalvageReport(msgspec.Struct, kw_only=True):
+    """What was saved.
+
+    Attributes:
+        kept: Calls saved.
+        doubtful: Of these, how many became unknown, since they were being attempted.
+        lost: Calls that could not be saved.
+        lost_ids: Their ids, where they could be read; the first thousand.
+    """
+
+    kept: int = 0
+    doubtful: int = 0
+    lost: int = 0
+    lost_ids: list[str] = msgspec.field(default_factory=list)
+
+    def lose(self, call_id: str | None) -> None:
+        """Count a call that could not be saved."""
+        self.lost += 1
+        if call_id and len(self.lost_ids) < LOST_SHOWN:
+            self.lost_ids.append(call_id)
+
+
+def salvage(damaged: Path, into: Path, key: bytes, clock: Clock) -> SalvageReport:
+    """Save the intact calls of a damaged journal into a new one.
+
+    Raises:
+        ConflictError: There is a file at ``into`` already.
+        NotFoundError: There is no journal at ``damaged``.
+        JournalUnavailableError: Not even its schema can be read.
+    """
+    if into.exists():
+        raise ConflictError(f"{into} exists already", hint="Name a new file.")
+    report, now_ms = SalvageReport(), clock.now_ms()
+    with reading(damaged) as old:
+        new, _ = database.open_writer(into)
+        try:
+            chain = Chain(key, (0, bytes(32)))
+            new.execute("BEGIN IMMEDIATE")
+            for row in _rows_of(old, report):
+                _save(old, new, chain, row, report, now_ms)
+            _save_keys(old, new)
+            told = EventRecord(
+                type="journal.salvaged", data={"kept": report.kept, "lost": report.lost}
+            )
+            chain.append(new, told, now_ms)
+            new.execute("UPDATE commit_mark SET seq = seq + 1")
+            new.execute("COMMIT")
+        except sqlite.SqliteError as error:
+            raise sqlite.journal_error(error) from error
+        finally:
+            new.close()
+    return report
+
+
+def _rows_of(old: sqlite.Connection, report: SalvageReport) -> Iterator[sqlite.Row]:
+    """Read the calls in ranges, and one by one where a range cannot be read."""
+    for first in range(1, _last_seq(old) + 1, RANGE):
+        try:
+            yield from old.execute(_WHOLE, (first, first + RANGE - 1)).fetchall()
+        except sqlite.SqliteError:
+            yield from _one_by_one(old, first, report)
+
+
+def _one_by_one(old: sqlite.Connection, first: int, report: SalvageReport) -> Iterator[sqlite.Row]:
+    for seq in range(first, first + RANGE):
+        try:
+            found = old.execute(_WHOLE, (seq, seq)).fetchone()
+        except sqlite.SqliteError:
+            report.lose(None)
+            continue
+        if found is not None:
+            yield found
+
+
+def _last_seq(old: sqlite.Connection) -> int:
+    """Return the greatest number that any table knows of."""
+    statements = (
+        "SELECT max(seq) FROM call",
+        "SELECT max(seq) FROM call_body",
+        "SELECT max(call_seq) FROM attempt",
+    )
+    found = [0]
+    for statement in statements:
+        try:
+            found.append(old.execute(statement).fetchone()[0] or 0)
+        except sqlite.SqliteError:
+            continue
+    return max(found)
+
+
+def _save(
+    old: sqlite.Connection,
+    new: sqlite.Connection,
+    chain: Chain,
+    row: sqlite.Row,
+    report: SalvageReport,
+    now_ms: int,
+) -> None:
+    payload, metadata, body_sum, result, result_sum = row[rows.CALL_WIDTH + 2 :]
+    try:
+        call = rows.call_of(row)
+        rows.check("payload", body_sum, call.seq, payload, metadata)
+        if result is not None:
+            rows.check("result", result_sum, call.seq, result)
+        parts = rows.parts_of(call, _parts_of(old, call))
+    except (DamagedError, sqlite.SqliteError):
+        report.lose(str(row[1]) if row[1] else None)
+        return
+    saved = _walk(new, call, now_ms)
+    new.execute(
+        "INSERT INTO call_body (seq, payload, metadata, sum) VALUES (?, ?, ?, ?)",
+        (call.seq, payload, metadata, body_sum),
+    )
+    if result is not None:
+        new.execute(
+            "INSERT INTO call_result (seq, result, sum) VALUES (?, ?, ?)",
+            (call.seq, result, result_sum),
+        )
+    for part in parts:
+        new.execute(
+            "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.part_values(call.seq, part)
+        )
+    report.kept += 1
+    if saved.reason == "salvaged":
+        report.doubtful += 1
+        chain.append(new, call_event(saved, "unknown"), now_ms)
+
+
+def _parts_of(old: sqlite.Connection, call: Call) -> Sequence[sqlite.Row]:
+    return old.execute(_PARTS, (call.seq,)).fetchall() if call.parts else []
+
+
+def _walk(new: sqlite.Connection, call: Call, now_ms: int) -> Call:
+    """Insert the call as it was accepted and bring it to its state, arrow by arrow."""
+    if call.state is CallState.PROCESSING:
+        call = move(
+            call,
+            CallState.UNKNOWN,
+            now_ms,
+            "salvaged",
+            "It was being attempted when the journal was damaged.",
+            doubt=1,
+        )
+    begun = call.replace(**_columns(CallState.PENDING, call), revision=1)
+    if call.state is CallState.PENDING:
+        begun = call.replace(revision=1)
+    new.execute(rows.INSERT_CALL, rows.insert_values(begun))
+    path = _path(call.state)
+    for step, state in enumerate(path, start=2):
+        is_last = step == len(path) + 1
+        after = call if is_last else begun.replace(**_columns(state, call))
+        after = after.replace(revision=max(step, call.revision) if is_last else step)
+        new.execute(rows.STORE_CALL, rows.store_values(after, step - 1))
+    return call
+
+
+def _columns(state: CallState, call: Call) -> dict[str, Any]:
+    """Return what the schema asks for in a state that is only passed through."""
+    is_leased = state is CallState.PROCESSING
+    return {
+        "state": state,
+        "due_at_ms": call.created_at_ms if state is CallState.PENDING else None,
+        "connection": call.connection or "salvaged",
+        "ask_at_ms": None,
+        "lease_id": 0 if is_leased else None,
+        "lease_until_ms": call.created_at_ms if is_leased else None,
+        "finished_at_ms": call.created_at_ms if state in FINAL_STATES else None,
+        "reason": "salvaged",
+    }
+
+
+def _path(end: CallState) -> list[CallState]:
+    """Return the shortest way from ``pending`` to a state."""
+    found: dict[CallState, list[CallState]] = {CallState.PENDING: []}
+    queue = [CallState.PENDING]
+    while queue:
+        here = queue.pop(0)
+        for there in sorted(ARROWS[here]):
+            if there not in found:
+                found[there] = [*found[here], there]
+                queue.append(there)
+    return found[end]
+
+
+def _save_keys(old: sqlite.Connection, new: sqlite.Connection) -> None:
+    """Save the idempotency keys, as far as they can be read."""
+    found: list[sqlite.Row] = []
+    with contextlib.suppress(sqlite.SqliteError):
+        # Not in one go, so that what stands before a damaged page is kept.
+        found.extend(
+            old.execute("SELECT tenant, key, digest, call_id, created_at_ms FROM idempotency")
+        )
+    new.executemany("INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)", found)

@@ -1,0 +1,247 @@
+"""Check a journal without a daemon: file, records, ledger, event chain and high-water mark."""
+
+import contextlib
+import hmac
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from integrationd.call import FINAL_STATES, CallState
+from integrationd.errors import DamagedError, JournalUnavailableError, NotFoundError
+from integrationd.journal import rows, sqlite
+from integrationd.journal.chain import FIRST_HEAD, digest_of, link, sign_anchor
+from integrationd.journal.mark import MarkFile
+
+FINDINGS_LIMIT = 1000
+_RECORDS = (
+    "SELECT r.*, b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
+    " LEFT JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq) ORDER BY r.seq"
+)
+_PARTS = (
+    "SELECT call_seq, position, recipient, state, reason, detail, provider_reference, delivery,"
+    " sum FROM part ORDER BY call_seq, position"
+)
+_EVENTS = "SELECT seq, at_ms, type, tenant, call_id, connection, data, mac FROM event ORDER BY seq"
+_ATTEMPTS = (
+    "SELECT a.seq, a.call_id, a.kind, a.number, a.connection, a.provider, a.plugin_digest,"
+    " a.started_at_ms, a.duration_ms, a.outcome, a.reason, a.detail, a.sent, a.status_code,"
+    " a.request, a.response, a.rule, a.digest, a.event_seq, e.data FROM attempt AS a"
+    " LEFT JOIN event AS e ON e.seq = a.event_seq ORDER BY a.seq"
+)
+
+
+class VerifyReport(msgspec.Struct, kw_only=True):
+    """What a check has found.
+
+    Attributes:
+        calls: Calls read.
+        events: Events read.
+        attempts: Attempts read.
+        commit: The number of the last commit.
+        event: The number of the last event.
+        findings: What is wrong, in words; the first thousand.
+        more: How many findings are left out.
+    """
+
+    calls: int = 0
+    events: int = 0
+    attempts: int = 0
+    commit: int = 0
+    event: int = 0
+    findings: list[str] = msgspec.field(default_factory=list)
+    more: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def note(self, finding: str) -> None:
+        """Add a finding."""
+        if len(self.findings) < FINDINGS_LIMIT:
+            self.findings.append(finding)
+        else:
+            self.more += 1
+
+
+def verify(path: Path, key: bytes) -> VerifyReport:
+    """Read the whole journal once and report what is wrong with it; nothing is changed.
+
+    Memory does not grow with the journal. A running daemon is not disturbed.
+
+    Raises:
+        NotFoundError: There is no journal at ``path``.
+        JournalUnavailableError: It cannot be read beside the daemon that owns it.
+    """
+    report = VerifyReport()
+    with reading(path) as db:
+        # One snapshot for everything, so that a daemon at work does not look like damage.
+        db.execute("BEGIN")
+        checks: list[Callable[[sqlite.Connection, VerifyReport], None]] = [
+            _check_file,
+            _check_calls,
+            _check_parts,
+            _check_ledger,
+            lambda db, report: _check_chain(db, report, key),
+            _check_attempts,
+            lambda db, report: _check_mark(db, report, path),
+        ]
+        for check in checks:
+            try:
+                check(db, report)
+            except sqlite.SqliteError as error:
+                report.note(f"the file cannot be read any further: {error}")
+    return report
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite.Connection]:
+    """Open a journal for reading only.
+
+    Raises:
+        NotFoundError: There is none at ``path``.
+        JournalUnavailableError: It cannot be opened.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"there is no journal at {path}", hint="Name it with --journal.")
+    db = sqlite.connect(path)
+    try:
+        try:
+            sqlite.prepare_reader(db)
+            db.execute("SELECT count(*) FROM sqlite_schema")
+        except sqlite.SqliteError as error:
+            raise JournalUnavailableError(
+                f"{path} cannot be read: {error}",
+                hint="If a daemon owns it, stop that first; if it is damaged, run salvage.",
+            ) from error
+        yield db
+    finally:
+        db.close()
+
+
+def _check_file(db: sqlite.Connection, report: VerifyReport) -> None:
+    for (verdict,) in db.execute("PRAGMA integrity_check(100)"):
+        if verdict != "ok":
+            report.note(f"SQLite: {verdict}")
+
+
+def _check_calls(db: sqlite.Connection, report: VerifyReport) -> None:
+    for row in db.execute(_RECORDS):
+        report.calls += 1
+        try:
+            _check_call(row)
+        except DamagedError as error:
+            report.note(str(error))
+
+
+def _check_call(row: sqlite.Row) -> None:
+    call = rows.call_of(row)
+    payload, metadata, body_sum, result, result_sum = row[rows.CALL_WIDTH + 2 :]
+    if payload is None:
+        raise DamagedError(f"the payload of call {call.id} is missing")
+    rows.check(f"the payload of call {call.id}", body_sum, call.seq, payload, metadata)
+    if result is not None:
+        rows.check(f"the result of call {call.id}", result_sum, call.seq, result)
+
+
+def _check_parts(db: sqlite.Connection, report: VerifyReport) -> None:
+    for row in db.execute(_PARTS):
+        try:
+            rows.part_of(row[0], row[1:])
+        except DamagedError as error:
+            report.note(str(error))
+    wrong = db.execute(
+        "SELECT c.id FROM call AS c WHERE c.parts <>"
+        " (SELECT count(*) FROM part AS p WHERE p.call_seq = c.seq)"
+    )
+    for (call_id,) in wrong:
+        report.note(f"call {call_id} has not all of its parts")
+
+
+def _check_ledger(db: sqlite.Connection, report: VerifyReport) -> None:
+    """Compare the counters with the rows and what was pruned."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for tenant, connection, state, count in db.execute(
+        "SELECT tenant, coalesce(connection, ''), state, count(*) FROM call GROUP BY 1, 2, 3"
+    ):
+        counted[tenant, connection, state] = count
+    told: Counter[tuple[str, str, str]] = Counter()
+    for tenant, connection, accepted, *figures in db.execute(
+        "SELECT tenant, connection, accepted, pending, processing, waiting, unknown, completed,"
+        " failed, expired, cancelled, pruned_completed, pruned_failed, pruned_expired,"
+        " pruned_cancelled FROM ledger"
+    ):
+        told.update(_kept(tenant, connection, figures))
+        if accepted != sum(figures[: len(CallState)]):
+            report.note(f"the ledger of {tenant}/{connection or '-'} does not balance")
+    for place in sorted({*counted, *told}):
+        if counted[place] != told[place]:
+            report.note(
+                f"the ledger says {told[place]} calls for {'/'.join(place)}, the rows say"
+                f" {counted[place]}"
+            )
+
+
+def _kept(tenant: str, connection: str, figures: list[int]) -> dict[tuple[str, str, str], int]:
+    states = [state.value for state in CallState]
+    pruned = dict(zip((s.value for s in CallState if s in FINAL_STATES), figures[8:], strict=True))
+    return {
+        (tenant, connection, state): count - pruned.get(state, 0)
+        for state, count in zip(states, figures, strict=False)
+    }
+
+
+def _check_chain(db: sqlite.Connection, report: VerifyReport, key: bytes) -> None:
+    seq, head = 0, FIRST_HEAD
+    anchor = db.execute("SELECT seq, mac, signature FROM event_anchor").fetchone()
+    if anchor is not None:
+        seq, head = anchor[0], anchor[1]
+        if not hmac.compare_digest(sign_anchor(key, seq, head), anchor[2]):
+            report.note("the anchor of the event log is not signed with this instance key")
+    for row in db.execute(_EVENTS):
+        report.events += 1
+        if row[0] != seq + 1:
+            report.note(f"events {seq + 1} to {row[0] - 1} are missing")
+        if not hmac.compare_digest(link(key, head, *row[:-1]), row[-1]):
+            report.note(f"event {row[0]} was changed, or what stood before it")
+        seq, head = row[0], row[-1]
+    report.event = seq
+
+
+def _check_attempts(db: sqlite.Connection, report: VerifyReport) -> None:
+    """Compare each attempt with its digest, and the digest with the event that carries it."""
+    for seq, call_id, *fields, rule, digest, event_seq, data in db.execute(_ATTEMPTS):
+        report.attempts += 1
+        if digest_of(call_id, *fields, rule) != digest:
+            report.note(f"attempt {seq} of call {call_id} was changed")
+        elif data is not None and digest.hex() not in _digests(data):
+            report.note(f"event {event_seq} does not carry attempt {seq}")
+
+
+def _digests(data: str) -> list[Any]:
+    try:
+        found: list[Any] = json.loads(data).get("attempts", [])
+    except (ValueError, AttributeError):
+        return []
+    return found
+
+
+def _check_mark(db: sqlite.Connection, report: VerifyReport, path: Path) -> None:
+    report.commit = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
+    beside = path.with_name(path.name + ".mark")
+    if not beside.is_file():
+        return
+    file = MarkFile(beside)
+    try:
+        mark = file.read()
+    finally:
+        file.close()
+    if mark.commit > report.commit or mark.event > report.event:
+        report.note(
+            f"commits are lost: the journal ends at commit {report.commit} and event"
+            f" {report.event}, commit {mark.commit} and event {mark.event} had been durable"
+        )

@@ -1,0 +1,80 @@
+"""Salvage keeps what is intact, drops what is not, and leaves the damaged file as it is."""
+
+import random
+from pathlib import Path
+
+import pytest
+from tests.fake_clock import FakeClock
+from tests.journal.cases import KEY, opened, raw
+
+from integrationd.call import CallState
+from integrationd.errors import ConflictError
+from integrationd.journal import CallFilter
+from integrationd.journal.salvage import salvage
+from integrationd.journal.verify import verify
+
+PAGE = 4096
+
+
+async def test_salvage_of_a_sound_journal_keeps_everything(
+    path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    into = tmp_path / "new.db"
+
+    report = salvage(path, into, KEY, clock)
+
+    assert (report.kept, report.lost, report.doubtful) == (36, 0, 1)
+    assert verify(into, KEY).is_sound
+    async with opened(path) as old, opened(into) as journal:
+        for call in await old.calls.list(CallFilter(), before=None, limit=100):
+            saved = await journal.calls.detail(call.id)
+            known = await old.calls.detail(call.id)
+            assert (saved.payload, saved.metadata, saved.result, saved.parts) == (
+                known.payload,
+                known.metadata,
+                known.result,
+                known.parts,
+            )
+            if call.state is not CallState.PROCESSING:
+                assert saved.call.state is call.state
+            else:
+                assert (saved.call.state, saved.call.reason) == (CallState.UNKNOWN, "salvaged")
+
+
+def test_salvage_drops_a_damaged_call_and_names_it(
+    path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    with raw(path) as db:
+        lost = db.execute("SELECT id FROM call WHERE seq = 4").fetchone()[0]
+        db.execute("UPDATE call_body SET payload = x'7b7d' WHERE seq = 4")
+
+    report = salvage(path, tmp_path / "new.db", KEY, clock)
+
+    assert (report.kept, report.lost) == (35, 1)
+    assert report.lost_ids == [lost]
+
+
+def test_salvage_takes_no_other_files_place(path: Path, clock: FakeClock) -> None:
+    with pytest.raises(ConflictError, match="exists already"):
+        salvage(path, path, KEY, clock)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_salvage_of_a_file_with_broken_pages_keeps_sound_calls_only(
+    path: Path, tmp_path: Path, clock: FakeClock, seed: int
+) -> None:
+    rng, damaged = random.Random(seed), bytearray(path.read_bytes())
+    # A page on which payloads stand; without the schema's pages nothing could be read.
+    leaf = rng.choice(
+        [at // PAGE for at in range(len(damaged)) if damaged.startswith(b"hello", at)]
+    )
+    for at in range(leaf * PAGE + 200, leaf * PAGE + 600):
+        damaged[at] = rng.randrange(256)
+    path.write_bytes(damaged)
+    into = tmp_path / "new.db"
+
+    report = salvage(path, into, KEY, clock)
+
+    assert path.read_bytes() == bytes(damaged)
+    assert report.kept > 0
+    assert verify(into, KEY).is_sound
