@@ -240,6 +240,24 @@ async def test_damaged_journal_stays_closed_to_new_calls_and_is_not_deleted(
     assert path.stat().st_size == len(stored)
 
 
+async def test_journal_that_is_closed_while_it_recovers_is_closed_once_and_for_all(
+    path: Path, clock: FakeClock
+) -> None:
+    for blinks in range(20):
+        async with opened(path, clock, Bus()) as journal:
+            steer(journal).before_commit = fail("SQLITE_IOERR_FSYNC")
+            with pytest.raises(JournalUnavailableError):
+                await accept(journal, new())
+            async with kept_alive(journal):
+                await clock.advance(1.0)
+                for _ in range(blinks):
+                    await anyio.sleep(0)
+
+        assert journal.condition is Condition.CLOSED
+        with pytest.raises(JournalUnavailableError):
+            await accept(journal, new())
+
+
 async def test_real_write_error_recovers_once_the_disk_works(
     journal: Journal, clock: FakeClock, path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import msgspec
 
 from integrationd.call import EventRecord
@@ -92,6 +93,7 @@ class Journal:
         self._quick: database.ReadConnection | None = None
         self._slow: database.ReadConnection | None = None
         self._checkpointing = False
+        self._handling = anyio.Lock()
         self.calls = Calls(self, clock)
         self.leases = Leases(self, clock)
         self.attempts = Attempts(self)
@@ -219,11 +221,16 @@ class Journal:
         await self._reopen()
 
     async def _reopen(self) -> None:
-        await self._close_database()
-        try:
-            await self._open_database(recheck=True)
-        except sqlite.LibraryErrors as error:
-            self._note_fault(error)
+        # Never left half done: a thread that still has the connection would use it beside the next.
+        with anyio.CancelScope(shield=True):
+            async with self._handling:
+                if self._condition is Condition.CLOSED:
+                    return
+                await self._close_database()
+                try:
+                    await self._open_database(recheck=True)
+                except sqlite.LibraryErrors as error:
+                    self._note_fault(error)
 
     def _note_fault(self, error: Exception) -> None:
         fault = sqlite.fault_of(error)
@@ -331,15 +338,22 @@ class Journal:
 
     async def close(self) -> None:
         """Finish the writes that wait, bring the WAL into the file and release the journal."""
-        self._condition, self._reason = Condition.CLOSED, "the daemon is stopping"
-        self._changed.set()
-        await self._close_database()
+        self._shut()
+        with anyio.CancelScope(shield=True):
+            async with self._handling:
+                # Again, since what was being opened meanwhile has said that it is ready.
+                self._shut()
+                await self._close_database()
         if self._mark is not None:
             self._mark.close()
             self._mark = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def _shut(self) -> None:
+        self._condition, self._reason = Condition.CLOSED, "the daemon is stopping"
+        self._changed.set()
 
     async def _close_database(self) -> None:
         if self._writer is not None:
@@ -349,11 +363,11 @@ class Journal:
         for reader in readers:
             if reader is not None:
                 await reader.close()
-        if self._db is not None:
+        db, self._db = self._db, None
+        if db is not None:
             with contextlib.suppress(sqlite.SqliteError):
                 # Closing the last connection checkpoints, which waits for the disk.
-                await asyncio.to_thread(self._db.close)
-            self._db = None
+                await asyncio.to_thread(db.close)
 
 
 def _probe(transaction: Transaction) -> None:
