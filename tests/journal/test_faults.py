@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from tests.fake_clock import FakeClock
 from tests.journal.cases import (
@@ -251,7 +252,7 @@ async def test_journal_that_is_closed_while_it_recovers_is_closed_once_and_for_a
             async with kept_alive(journal):
                 await clock.advance(1.0)
                 for _ in range(blinks):
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
 
         assert journal.condition is Condition.CLOSED
         with pytest.raises(JournalUnavailableError):
