@@ -12,7 +12,7 @@ from tests.virtual_time import VirtualLoop, run_virtually
 from integrationd.call import CallState
 from integrationd.clock import to_datetime
 from integrationd.delivery.attempt import Attempts
-from integrationd.delivery.line import Line
+from integrationd.delivery.line import Common, Line
 from integrationd.delivery.slots import Slots
 from integrationd.events import BreakerMoved
 from integrationd.journal import CallFilter
@@ -108,10 +108,13 @@ def test_calls_claimed_while_the_breaker_opens_are_given_back(play: Play) -> Non
                 world.registry.connection("stage"),
                 world.delivery._terms["stage"],
                 world.delivery.gate("stage"),
-                Slots(8, lambda: None),
-                cast("Leases", OpeningLeases(world)),
-                cast("Attempts", None),
-                world.clock,
+                Common(
+                    slots=Slots(8, lambda: None),
+                    leases=cast("Leases", OpeningLeases(world)),
+                    attempts=cast("Attempts", None),
+                    clock=world.clock,
+                    tell_due=lambda _lane, _due_ms: None,
+                ),
             )
             line.note_due(calls[0].lane, 0)
             group.start_soon(line.run, group)
@@ -243,13 +246,14 @@ def test_draining_lets_attempts_finish_and_leaves_the_rest_pending(play: Play) -
     play(story, concurrency=2)
 
 
-def test_attempt_that_outlasts_the_grace_is_settled_as_what_it_is(tmp_path: Path) -> None:
+def test_attempt_that_is_cut_short_is_settled_as_what_it_is(tmp_path: Path) -> None:
     async def story(loop: VirtualLoop) -> None:
         world = World(tmp_path, loop, timeout="600s")
-        world.delivery.grace_s = 2.0
-        async with world.running():
+        async with world.opened(), anyio.create_task_group() as group:
+            group.start_soon(world.delivery.run)
             call = await world.accept("hold", {"script": ["slow:500"]})
             await anyio.sleep(1)
+            group.cancel_scope.cancel()
         async with World(tmp_path, loop).opened():
             pass
         again = World(tmp_path, loop)

@@ -11,6 +11,9 @@ Answer: TypeAlias = said.Outcome | said.Finding
 
 # How classify begins the reasons that a provider's own reply gave.
 PROVIDER_REFUSAL = "http_"
+UNAUTHORISED = 401
+# What a plugin without HTTP gives as the reason of a refusal for the same cause.
+BAD_CREDENTIALS = "bad_credentials"
 
 _NAMES: Mapping[type, str] = {
     said.Delivered: "delivered",
@@ -42,6 +45,18 @@ def is_an_answer(value: Any, kind: AttemptKind) -> bool:
     """Say whether a plugin may end an attempt of this kind with ``value``."""
     wanted = said.Outcome if kind is AttemptKind.SEND else said.Finding
     return isinstance(value, wanted)
+
+
+def is_unauthorised(answer: Answer, status: int | None) -> bool:
+    """Say whether a provider refused an attempt because it did not know the credentials.
+
+    Args:
+        answer: What the plugin made of it.
+        status: The status of the last reply, if there was one.
+    """
+    return isinstance(answer, said.Rejected) and (
+        status == UNAUTHORISED or answer.reason == BAD_CREDENTIALS
+    )
 
 
 def fault_of(error: Exception, sent: bool | None, now_ms: int) -> said.Outcome:

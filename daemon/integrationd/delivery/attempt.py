@@ -5,8 +5,8 @@ daemon is stopping: what may have arrived is never put back as if it had not.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
@@ -14,7 +14,14 @@ import structlog
 
 from integrationd.call import Attempt, AttemptKind, Lease, PartState
 from integrationd.clock import Clock
-from integrationd.delivery.answers import Answer, fault_of, is_an_answer, name_of, reason_of
+from integrationd.delivery.answers import (
+    Answer,
+    fault_of,
+    is_an_answer,
+    is_unauthorised,
+    name_of,
+    reason_of,
+)
 from integrationd.delivery.exchange_log import describe
 from integrationd.delivery.terms import Terms
 from integrationd.events import Bus, LeaseLost
@@ -36,6 +43,8 @@ from integrationd.settlement import (
     settle_send,
     settle_unrepeatable,
 )
+
+Renew: TypeAlias = Callable[[Connection], Awaitable[bool]]
 
 SETTLE_GRACE_S = 30.0
 _NO_SECRETS = Masker()
@@ -65,6 +74,11 @@ class _Exchange:
     recorder: Recorder | None = None
 
 
+async def never_renewed(_connection: Connection) -> bool:
+    """Say that credentials have not changed."""
+    return False
+
+
 class Attempts:
     """Makes attempts for the lines.
 
@@ -74,6 +88,8 @@ class Attempts:
         clock: Where time is read.
         jitter: Randomness for backoff.
         maskers: Mask what is kept of an exchange, by connection, each with its own secrets.
+        renew: Asked when a provider did not know the credentials of a connection: whether those
+            in force have changed since it was made.
     """
 
     def __init__(
@@ -83,12 +99,14 @@ class Attempts:
         clock: Clock,
         jitter: Jitter,
         maskers: Mapping[str, Masker],
+        renew: Renew = never_renewed,
     ) -> None:
         self._leases = leases
         self._bus = bus
         self._clock = clock
         self._jitter = jitter
         self._maskers = maskers
+        self._renew = renew
         self._log = structlog.get_logger("integrationd.plugin")
 
     async def run(
@@ -127,13 +145,16 @@ class Attempts:
 
     def _prepare(self, lease: Lease, connection: Connection, terms: Terms) -> "_Work | Settlement":
         call = lease.call
-        served = connection.plugin.operations[call.operation]
+        served = connection.plugin.operations.get(call.operation)
+        if served is None:
+            gone = _no_longer_offered(call.operation, connection)
+            return self._decide_plainly(lease, gone, terms)
         try:
             request = served.decode(lease.payload)
         except msgspec.DecodeError as error:
             # The contract has become stricter since the call was accepted.
             refused = said.Rejected(reason="invalid_payload", detail=str(error))
-            return self._decide_plainly(lease, refused)
+            return self._decide_plainly(lease, refused, terms)
         policy = terms.policy(call, connection, served, request)
         now_ms = self._clock.now_ms()
         if lease.kind is AttemptKind.SEND and not may_still_repeat(call, policy, now_ms):
@@ -153,8 +174,10 @@ class Attempts:
             context=self._context(lease, connection, request),
         )
 
-    def _decide_plainly(self, lease: Lease, refused: said.Rejected) -> Settlement:
-        policy = Policy.for_refusal()
+    def _decide_plainly(
+        self, lease: Lease, refused: said.Rejected | said.Retryable, terms: Terms
+    ) -> Settlement:
+        policy = dataclasses.replace(Policy.for_refusal(), retry=terms.retry)
         now_ms = self._clock.now_ms()
         if lease.kind is AttemptKind.QUERY:
             nobody = said.CannotTell(reason=refused.reason, detail=refused.detail)
@@ -208,6 +231,13 @@ class Attempts:
                 exchange.answer = fault_of(error, context.sent, self._clock.now_ms())
         if not is_an_answer(exchange.answer, work.lease.kind):
             exchange.answer = _as_answer(exchange.answer, work)
+        if is_unauthorised(exchange.answer, _last_status(exchange)) and await self._renew(
+            work.connection
+        ):
+            exchange.answer = said.Retryable(
+                reason="credentials_renewed",
+                detail="The provider did not know the credentials; newer ones are in force now.",
+            )
 
     async def _settle(
         self,
@@ -277,6 +307,20 @@ class Attempts:
             request=seen.request,
             response=seen.response,
         )
+
+
+def _last_status(exchange: _Exchange) -> int | None:
+    seen = exchange.recorder.exchanges if exchange.recorder else []
+    return seen[-1].status if seen else None
+
+
+def _no_longer_offered(operation: str, connection: Connection) -> said.Retryable:
+    """The outcome of a call whose plugin has changed since it was accepted."""
+    return said.Retryable(
+        reason="not_offered",
+        detail=f"The plugin of connection {connection.name!r} offers {operation} no more.",
+        sent=False,
+    )
 
 
 async def _ask_plugin(work: _Work) -> Answer:

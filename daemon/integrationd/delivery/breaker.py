@@ -103,6 +103,10 @@ class Breaker:
             return dataclasses.replace(self, opened_at_ms=now_ms)
         return self
 
+    def under(self, policy: BreakerPolicy) -> "Breaker":
+        """Return the breaker as it stands, under another policy from now on."""
+        return dataclasses.replace(self, policy=policy)
+
     def permits(self, now_ms: int) -> int:
         """Return how many attempts may start now: :data:`UNLIMITED`, 1 as a probe, or 0."""
         current = self.at(now_ms)

@@ -66,6 +66,16 @@ class Gate:
         self._clock = clock
         self._running = 0
 
+    def use(self, terms: Terms) -> None:
+        """Go on under other terms; what is under way and what has happened still count."""
+        self._breaker = self._breaker.under(_breaker_policy(terms))
+        self._concurrency = terms.settings.concurrency
+        rate = _rate(terms)
+        if rate is None or self._limiter is None:
+            self._limiter = Limiter(rate) if rate else None
+        elif rate != self._limiter.rate:
+            self._limiter = self._limiter.under(rate)
+
     def capacity(self, now_ms: int) -> int:
         """Return how many attempts may start now."""
         # Kept, so that a clock that was set back does not begin the open time anew at each look.
@@ -148,21 +158,27 @@ class Gate:
 
 def gate_for(connection: str, terms: Terms, clock: Clock, stored: StoredBreaker | None) -> Gate:
     """Make the gate of a connection from its terms and its stored breaker."""
+    policy = _breaker_policy(terms)
+    breaker = Breaker(policy=policy)
+    if stored is not None:
+        breaker = Breaker.restore(stored.record, policy, clock.now_ms())
+    return Gate(connection, breaker, _rate(terms), terms.settings.concurrency, clock)
+
+
+def _breaker_policy(terms: Terms) -> BreakerPolicy:
     limits = terms.limits.breaker
-    policy = BreakerPolicy(
+    return BreakerPolicy(
         failures=limits.failures,
         open_for_s=limits.open_for,
         successes=limits.successes,
         failure_rate=limits.failure_rate,
         window=limits.window,
     )
-    breaker = Breaker(policy=policy)
-    if stored is not None:
-        breaker = Breaker.restore(stored.record, policy, clock.now_ms())
-    settings = terms.settings
-    per_second = settings.rate_limit
-    rate = Rate.per_second(per_second, settings.burst) if per_second else None
-    return Gate(connection, breaker, rate, settings.concurrency, clock)
+
+
+def _rate(terms: Terms) -> Rate | None:
+    per_second = terms.settings.rate_limit
+    return Rate.per_second(per_second, terms.settings.burst) if per_second else None
 
 
 def _weight(answer: Answer) -> bool | None:

@@ -15,8 +15,6 @@ import dataclasses
 import fractions
 import math
 
-from integrationd.settings.units import parse_rate
-
 _MAX_DENOMINATOR = 10**9
 
 
@@ -60,15 +58,6 @@ class Rate:
         if not exact:
             raise ValueError(f"a rate of {tokens!r} calls per second is too small to be kept")
         return cls(exact.numerator, exact.denominator, burst)
-
-    @classmethod
-    def parse(cls, text: str, burst: int = 1) -> "Rate":
-        """Read a rate as the config file writes it: ``20/s``, ``100/m``, ``5/h``, ``1000/d``.
-
-        Raises:
-            ValueError: It is not written so, or not positive.
-        """
-        return cls.per_second(parse_rate(text), burst)
 
     @property
     def interval_ms(self) -> fractions.Fraction:
@@ -116,6 +105,12 @@ class Limiter:
         earliest = self._due(now_ms) - self._slack
         # Upwards, since the division of negative numbers rounds down.
         return max(now_ms, -(-earliest // self.rate.count))
+
+    def under(self, rate: Rate) -> "Limiter":
+        """Return the limiter under another rate; what has been taken stays taken."""
+        if self.due is None:
+            return Limiter(rate)
+        return Limiter(rate, -(-self.due * rate.count // self.rate.count))
 
     @property
     def _interval(self) -> int:

@@ -4,6 +4,7 @@ Each connection has a line of its own, so that a slow or dead one holds up no ot
 no more calls than its gate can take at once; a million calls behind an open breaker cost nothing.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import anyio
@@ -26,6 +27,26 @@ JOURNAL_PAUSE_S = 1.0
 LONGEST_NAP_S = 3600.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What all lines share.
+
+    Attributes:
+        slots: How many attempts the whole daemon may still start.
+        leases: Where calls are claimed.
+        attempts: Makes the attempts.
+        clock: Where time is read.
+        tell_due: Told of a lane that has more to do, and when. The lane may have moved to another
+            line meanwhile.
+    """
+
+    slots: Slots
+    leases: Leases
+    attempts: Attempts
+    clock: Clock
+    tell_due: Callable[[str, int], None]
+
+
 class Line:
     """Claims and attempts the calls of one connection.
 
@@ -33,33 +54,31 @@ class Line:
         connection: What they go through.
         terms: The rules of that connection.
         gate: How many may start when.
-        slots: How many attempts the whole daemon may still start.
-        leases: Where calls are claimed.
-        attempts: Makes the attempts.
-        clock: Where time is read.
+        common: What it shares with the other lines.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        terms: Terms,
-        gate: Gate,
-        slots: Slots,
-        leases: Leases,
-        attempts: Attempts,
-        clock: Clock,
-    ) -> None:
-        self.connection = connection
-        self.terms = terms
-        self.gate = gate
-        self._slots = slots
-        self._leases = leases
-        self._attempts = attempts
-        self._clock = clock
+    def __init__(self, connection: Connection, terms: Terms, gate: Gate, common: Common) -> None:
+        self._connection = connection
+        self._terms = terms
+        self._gate = gate
+        self._slots = common.slots
+        self._leases = common.leases
+        self._attempts = common.attempts
+        self._clock = common.clock
+        self._tell_due = common.tell_due
         self._due: dict[str, int] = {}
         self._ask_ms: int | None = None
         self._wake = anyio.Event()
         self._draining = False
+
+    def use(self, connection: Connection, terms: Terms) -> None:
+        """Attempt calls through another connection of this name; those under way go on."""
+        self._connection, self._terms = connection, terms
+        self.wake()
+
+    def forget_lanes(self) -> None:
+        """Forget which lanes have work, since lanes have moved; they are told anew."""
+        self._due.clear()
 
     def note_due(self, lane: str, due_ms: int) -> None:
         """Take note that a lane of this line has work at ``due_ms``."""
@@ -102,49 +121,57 @@ class Line:
 
     async def _claim_once(self, attempts: TaskGroup) -> bool:
         """Claim what can go now; return whether anything was claimed."""
-        now_ms = self._clock.now_ms()
-        room = min(self.gate.capacity(now_ms), self._slots.free)
+        room = min(self._gate.capacity(self._clock.now_ms()), self._slots.free)
         if room <= 0:
             return False
-        leases = await self._claim_asks(now_ms, room)
+        # What was claimed is attempted on the terms of its lease, whatever a reload brings.
+        with self._connection.held() as connection:
+            terms = self._terms
+            leases = await self._claim(room, round(terms.limits.lease_s * 1000))
+            for lease in leases:
+                # While the claim was made durable, an attempt under way may have opened the
+                # breaker, or a reload may have taken the connection away.
+                if self._gate.capacity(self._clock.now_ms()) > 0 and not self._draining:
+                    self._start(lease, connection, terms, attempts)
+                else:
+                    attempts.start_soon(self._give_back, lease)
+        return bool(leases)
+
+    async def _claim(self, room: int, lease_ms: int) -> list[Lease]:
+        now_ms = self._clock.now_ms()
+        leases = await self._claim_asks(now_ms, room, lease_ms)
         lanes = [lane for lane, due_ms in self._due.items() if due_ms <= now_ms]
         for number, lane in enumerate(lanes):
             left = room - len(leases)
             if left <= 0:
                 break
             share = max(1, left // (len(lanes) - number))
-            leases += await self._claim_lane(lane, share)
-        for lease in leases:
-            # While the claim was made durable, an attempt under way may have opened the breaker.
-            if self.gate.capacity(self._clock.now_ms()) > 0:
-                self._start(lease, attempts)
-            else:
-                attempts.start_soon(self._give_back, lease)
-        return bool(leases)
-
-    async def _claim_lane(self, lane: str, limit: int) -> list[Lease]:
-        # Forgotten first, so that what is told during the claim is not overwritten by its answer.
-        # Put back last, so that the lanes take turns.
-        due_ms = self._due.pop(lane)
-        try:
-            leases, next_ms = await self._leases.claim(
-                lane, self.connection.name, limit, self._lease_ms
-            )
-        except BaseException:
-            self.note_due(lane, due_ms)
-            raise
-        if next_ms is not None:
-            self.note_due(lane, next_ms)
+            leases += await self._claim_lane(lane, share, lease_ms)
         return leases
 
-    async def _claim_asks(self, now_ms: int, limit: int) -> list[Lease]:
+    async def _claim_lane(self, lane: str, limit: int, lease_ms: int) -> list[Lease]:
+        # Forgotten first, so that what is told during the claim is not overwritten by its answer.
+        # Put back last, so that the lanes take turns.
+        due_ms = self._due.pop(lane, None)
+        if due_ms is None:
+            return []
+        try:
+            leases, next_ms = await self._leases.claim(lane, self._connection.name, limit, lease_ms)
+        except BaseException:
+            self._tell_due(lane, due_ms)
+            raise
+        if next_ms is not None:
+            self._tell_due(lane, next_ms)
+        return leases
+
+    async def _claim_asks(self, now_ms: int, limit: int, lease_ms: int) -> list[Lease]:
         due_ms = self._ask_ms
         if due_ms is None or due_ms > now_ms:
             return []
         self._ask_ms = None
         try:
             leases, next_ms = await self._leases.claim_to_ask(
-                self.connection.name, limit, self._lease_ms
+                self._connection.name, limit, lease_ms
             )
         except BaseException:
             self.note_ask(due_ms)
@@ -153,34 +180,34 @@ class Line:
             self.note_ask(next_ms)
         return leases
 
-    @property
-    def _lease_ms(self) -> int:
-        return round(self.terms.limits.lease_s * 1000)
-
-    def _start(self, lease: Lease, attempts: TaskGroup) -> None:
-        term = self.gate.start(self._clock.now_ms())
+    def _start(
+        self, lease: Lease, connection: Connection, terms: Terms, attempts: TaskGroup
+    ) -> None:
+        term = self._gate.start(self._clock.now_ms())
         self._slots.take()
-        attempts.start_soon(self._attempt, lease, term)
+        # Held from now on, so that it is not closed before the attempt's task has begun.
+        connection.hold()
+        attempts.start_soon(self._attempt, lease, connection, terms, term)
 
     async def _give_back(self, lease: Lease) -> None:
         now_ms = self._clock.now_ms()
-        due_ms = self.gate.next_ms(now_ms) or now_ms
+        due_ms = self._gate.next_ms(now_ms) or now_ms
         await self._leases.settle(lease, give_back(lease.call, due_ms, now_ms))
 
-    async def _attempt(self, lease: Lease, term: int) -> None:
+    async def _attempt(self, lease: Lease, connection: Connection, terms: Terms, term: int) -> None:
         answered = False
 
         def on_answer(answer: Answer) -> Callable[[Transaction], None] | None:
             nonlocal answered
             answered = True
-            return self.gate.end(answer, term, self._clock.now_ms())
+            return self._gate.end(answer, term, self._clock.now_ms())
 
         try:
-            with self.connection.held():
-                await self._attempts.run(lease, self.connection, self.terms, on_answer)
+            await self._attempts.run(lease, connection, terms, on_answer)
         finally:
+            connection.let_go()
             if not answered:
-                self.gate.abandon(term)
+                self._gate.abandon(term)
             self._slots.give_back()
             self.wake()
 
@@ -199,7 +226,7 @@ class Line:
             due.append(self._ask_ms)
         if not due or self._slots.free <= 0:
             return None
-        gate_ms = self.gate.next_ms(now_ms)
+        gate_ms = self._gate.next_ms(now_ms)
         if gate_ms is None:
             return None
         return (max(min(due), gate_ms) - now_ms) / 1000

@@ -22,6 +22,10 @@ class Routing:
         self._registry = registry
         self._routes = routes
 
+    def use(self, routes: Mapping[str, RouteSettings]) -> None:
+        """Choose by other routes from now on."""
+        self._routes = routes
+
     def of_lane(self, lane: str) -> Connection | None:
         """Return the connection that serves a lane now, or None if there is none."""
         if lane.startswith("@"):
@@ -53,10 +57,8 @@ class Routing:
         return f"No connection is configured for {call.operation}."
 
     def _named(self, name: str) -> Connection | None:
-        for connection in self._registry.connections():
-            if connection.name == name:
-                return connection if connection.enabled else None
-        return None
+        found = self._registry.find(name)
+        return found if found is not None and found.enabled else None
 
     def _of_operation(self, operation: str) -> Connection | None:
         route = self._routes.get(operation)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import anyio
 
 from integrationd.clock import Clock
-from integrationd.delivery.attempt import Attempts
+from integrationd.delivery.attempt import Attempts, Renew, never_renewed
 from integrationd.delivery.dispatcher import Dispatcher
 from integrationd.delivery.gate import Gate, gate_for
-from integrationd.delivery.line import Line
+from integrationd.delivery.line import Common, Line
 from integrationd.delivery.maintenance import Expirer, Pruner, Reclaimer
 from integrationd.delivery.routing import Routing
 from integrationd.delivery.slots import Slots
@@ -33,11 +33,13 @@ class Surroundings:
         journal: Where calls are.
         retention: What is pruned when.
         registry: The live connections.
-        settings: The configuration in force.
+        settings: The configuration to begin with.
         bus: Where facts are told.
         clock: Where time is read.
-        maskers: Mask what is kept of exchanges, by connection.
+        maskers: Mask what is kept of exchanges, by connection; to begin with.
         jitter: Randomness for backoff.
+        renew: Asked when a provider did not know a connection's credentials: whether those in
+            force have changed since that connection was made.
     """
 
     journal: Journal
@@ -48,29 +50,43 @@ class Surroundings:
     clock: Clock
     maskers: Mapping[str, Masker]
     jitter: Jitter
+    renew: Renew = never_renewed
 
 
 class Delivery:
-    """Everything between the journal and the plugins.
-
-    Attributes:
-        grace_s: How long attempts under way may still take when draining.
-    """
+    """Everything between the journal and the plugins."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        settings = around.settings
-        self._terms = {
-            name: Terms.of(one, settings.delivery) for name, one in settings.connections.items()
-        }
-        self._gates: dict[str, Gate] = {
-            name: gate_for(name, terms, around.clock, None) for name, terms in self._terms.items()
-        }
-        self._routing = Routing(around.registry, settings.routes)
+        self._settings = around.settings
+        # What waits for it may outlive a reload, so these are changed and never replaced.
+        self._terms: dict[str, Terms] = {}
+        self._gates: dict[str, Gate] = {}
+        self._maskers = dict(around.maskers)
+        self._routing = Routing(around.registry, around.settings.routes)
+        self._dispatcher = Dispatcher(around.journal, self._routing, around.bus, around.clock)
+        self._slots = Slots(around.settings.delivery.concurrency, self._wake_all)
+        self._common = Common(
+            slots=self._slots,
+            leases=around.journal.leases,
+            attempts=Attempts(
+                around.journal.leases,
+                around.bus,
+                around.clock,
+                around.jitter,
+                self._maskers,
+                around.renew,
+            ),
+            clock=around.clock,
+            tell_due=self._dispatcher.note_due,
+        )
+        self._take_terms(around.settings)
+
+    @property
+    def grace_s(self) -> float:
+        """How long attempts under way may still take when draining, in seconds."""
         longest = max((one.limits.timeout_s for one in self._terms.values()), default=0.0)
-        self.grace_s = longest + DRAIN_MARGIN_S
-        self._dispatcher: Dispatcher | None = None
-        self._draining = False
+        return longest + DRAIN_MARGIN_S
 
     async def run(self) -> None:
         """Deliver until drained. The journal must be ready.
@@ -84,21 +100,64 @@ class Delivery:
         )
         await reclaimer.reclaim_all()
         expirer = Expirer(around.journal, reclaimer, around.bus, around.clock, around.jitter)
-        self._dispatcher = self._new_dispatcher()
-        if self._draining:
-            return
+        self._arrange_lines()
         async with anyio.create_task_group() as services:
             services.start_soon(reclaimer.run, name="reclaimer")
             services.start_soon(expirer.run, name="expirer")
             services.start_soon(Pruner(around.retention, around.clock).run, name="pruner")
-            await self._dispatcher.run(grace_s=self.grace_s)
+            await self._dispatcher.run(grace_s=lambda: self.grace_s)
             services.cancel_scope.cancel()
 
     def drain(self) -> None:
         """Start nothing more; ``run`` ends when the attempts under way have ended."""
-        self._draining = True
-        if self._dispatcher is not None:
-            self._dispatcher.drain()
+        self._dispatcher.drain()
+
+    def use(self, settings: Settings, maskers: Mapping[str, Masker]) -> None:
+        """Go on under another configuration, with the connections that the registry has now.
+
+        Attempts under way end on the connection and the terms that they began with.
+
+        Args:
+            settings: The configuration now in force.
+            maskers: Mask what is kept of exchanges, by connection.
+        """
+        self._settings = settings
+        self._maskers.update(maskers)
+        self._routing.use(settings.routes)
+        self._slots.resize(settings.delivery.concurrency)
+        self._take_terms(settings)
+        self._arrange_lines()
+
+    def _take_terms(self, settings: Settings) -> None:
+        self._terms.clear()
+        for name, one in settings.connections.items():
+            terms = self._terms[name] = Terms.of(one, settings.delivery)
+            if name in self._gates:
+                self._gates[name].use(terms)
+            else:
+                # A gate outlives its connection: attempts of it may be under way for long.
+                self._gates[name] = gate_for(name, terms, self._around.clock, None)
+
+    def _arrange_lines(self) -> None:
+        """Have one line for each connection that is enabled, and tell the lines their lanes."""
+        wanted = {one.name: one for one in self._around.registry.connections() if one.enabled}
+        for name in self._dispatcher.lines.keys() - wanted.keys():
+            self._dispatcher.remove(name)
+        for name, connection in wanted.items():
+            line = self._dispatcher.lines.get(name)
+            if line is None:
+                self._dispatcher.add(name, self._new_line(connection))
+            else:
+                line.use(connection, self._terms[name])
+        self._dispatcher.lanes_moved()
+
+    def _new_line(self, connection: Connection) -> Line:
+        name = connection.name
+        return Line(connection, self._terms[name], self._gates[name], self._common)
+
+    def _wake_all(self) -> None:
+        for line in self._dispatcher.lines.values():
+            line.wake()
 
     async def _restore_breakers(self) -> None:
         for stored in await self._around.journal.breakers.all():
@@ -107,32 +166,13 @@ class Delivery:
                     stored.connection, self._terms[stored.connection], self._around.clock, stored
                 )
 
-    def _new_dispatcher(self) -> Dispatcher:
-        around, lines = self._around, dict[str, Line]()
-        slots = Slots(around.settings.delivery.concurrency, lambda: _wake_all(lines))
-        attempts = Attempts(
-            around.journal.leases, around.bus, around.clock, around.jitter, around.maskers
-        )
-        for connection in around.registry.connections():
-            if connection.enabled:
-                lines[connection.name] = Line(
-                    connection,
-                    self._terms[connection.name],
-                    self._gates[connection.name],
-                    slots,
-                    around.journal.leases,
-                    attempts,
-                    around.clock,
-                )
-        return Dispatcher(around.journal, self._routing, lines, around.bus)
-
     def gate(self, connection: str) -> Gate:
         """Return the gate of a connection.
 
         Raises:
             NotFoundError: There is no such connection.
         """
-        if connection not in self._gates:
+        if connection not in self._terms:
             raise NotFoundError(
                 f"there is no connection {connection!r}", hint="See 'integrationd connections'."
             )
@@ -146,8 +186,7 @@ class Delivery:
         """
         stored, moved = self.gate(connection).reset(by, self._around.clock.now_ms())
         await self._around.journal.breakers.store(stored, moved)
-        if self._dispatcher is not None:
-            self._dispatcher.wake(connection)
+        self._dispatcher.wake(connection)
 
     @property
     def routing(self) -> Routing:
@@ -157,10 +196,5 @@ class Delivery:
     def give_up_after_s(self, connection: Connection | None) -> float:
         """Return how long a call through the connection is tried, in seconds."""
         if connection is None or connection.name not in self._terms:
-            return self._around.settings.delivery.give_up_after
+            return self._settings.delivery.give_up_after
         return self._terms[connection.name].limits.give_up_after_s
-
-
-def _wake_all(lines: Mapping[str, Line]) -> None:
-    for line in lines.values():
-        line.wake()

@@ -13,7 +13,16 @@ class Slots:
 
     def __init__(self, limit: int, on_room: Callable[[], None]) -> None:
         self.free = limit
+        self._limit = limit
         self._on_room = on_room
+
+    def resize(self, limit: int) -> None:
+        """Let another number be under way; those above it are let finish."""
+        had_none = self.free <= 0
+        self.free += limit - self._limit
+        self._limit = limit
+        if had_none and self.free > 0:
+            self._on_room()
 
     def take(self) -> None:
         """Begin an attempt."""

@@ -1,5 +1,6 @@
 """Plugin files become live providers, live providers become live connections."""
 
+from integrationd.registry.connection import Connection, ConnectionSpec
 from integrationd.registry.loader import (
     LoadedPlugins,
     PluginVersion,
@@ -8,15 +9,18 @@ from integrationd.registry.loader import (
     load_plugins,
 )
 from integrationd.registry.paths import builtin_plugins, plugin_files
-from integrationd.registry.registry import Connection, ConnectionSpec, Registry
+from integrationd.registry.registry import Plan, Registry
+from integrationd.registry.shelf import Shelf
 
 __all__ = [
     "Connection",
     "ConnectionSpec",
     "LoadedPlugins",
+    "Plan",
     "PluginVersion",
     "Registry",
     "ServedOperation",
+    "Shelf",
     "builtin_plugins",
     "load_plugin",
     "load_plugins",

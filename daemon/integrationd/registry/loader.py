@@ -111,19 +111,43 @@ def load_plugins(paths: Iterable[Path], clock: Clock) -> LoadedPlugins:
 
     Of two files with the same code the first is kept.
     """
-    versions: dict[str, PluginVersion] = {}
+    versions: list[PluginVersion] = []
     faults: list[PluginFault] = []
     for path in paths:
         try:
-            version = load_plugin(path, clock)
+            versions.append(load_plugin(path, clock))
         except PluginFileError as error:
             faults.append(error.fault)
-            continue
-        first = versions.setdefault(version.code, version)
-        if first is not version:
+    loaded = collated(versions, faults, {})
+    for version in versions:
+        if loaded.versions[version.code] is not version:
             forget(version.provider)
-            faults.append(_taken(version, first))
-    return LoadedPlugins(versions=types.MappingProxyType(versions), faults=tuple(faults))
+    return loaded
+
+
+def collated(
+    versions: Iterable[PluginVersion],
+    faults: Iterable[PluginFault],
+    serving: Mapping[str, PluginVersion],
+) -> LoadedPlugins:
+    """Choose one version for each code.
+
+    Of two files with one code the file that serves already is kept, else the first.
+    """
+    chosen: dict[str, PluginVersion] = {}
+    doubled: list[PluginVersion] = []
+    for version in versions:
+        first = chosen.setdefault(version.code, version)
+        if first is version:
+            continue
+        incumbent = serving.get(version.code)
+        if incumbent is not None and incumbent.path == version.path:
+            chosen[version.code] = version
+            doubled.append(first)
+        else:
+            doubled.append(version)
+    taken = (_taken(version, chosen[version.code]) for version in doubled)
+    return LoadedPlugins(versions=types.MappingProxyType(chosen), faults=(*faults, *taken))
 
 
 def load_plugin(path: Path, clock: Clock) -> PluginVersion:

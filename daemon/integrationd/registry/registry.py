@@ -1,122 +1,49 @@
-"""Live connections: each a provider object, made from a plugin version and a config.
+"""What is loaded and the connections that serve now, replaced as one set.
 
-A set of connections is built beside the one that serves, and put in its place in one step. What
-was replaced goes on serving the attempts that hold it and is closed when the last has let go.
+A set is planned beside the one that serves, without the network, and put in its place in one step.
+What was replaced goes on serving the attempts that hold it and is closed when the last has let go.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Self
 
-import anyio
 import pydantic
 
 from integrationd.errors import NotFoundError
+from integrationd.registry.connection import Connection, ConnectionSpec
 from integrationd.registry.loader import LoadedPlugins, PluginVersion
-from integrationd.sdk.http import PreparedClient, prepare_client
 from integrationd.sdk.plugin_file import PluginFault, PluginFileError, blaming
-from integrationd.sdk.provider import HttpProviderConfig, Provider, ProviderConfig
+from integrationd.sdk.provider import ProviderConfig
 from integrationd.settings.model import Problem, RejectedConfigError
 
 _SOURCE = "the configuration"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionSpec:
-    """What a connection is made from.
+class Plan:
+    """A set that could serve.
 
     Attributes:
-        name: The connection's id.
-        provider: The provider's code.
-        environment: ``sandbox`` or ``production``.
-        config: The provider's config with every reference resolved; never shown.
-        timeout_s: Seconds that one attempt may take in all.
-        enabled: Whether it serves; one that does not is checked all the same.
-        tenant: Whose it is; everybody's when None.
+        versions: The plugin versions, by code.
+        faults: The plugin files that cannot be used, and those that are not used for now.
+        connections: The connections, by name, in the order of the configuration.
+        made: Those of them that were made for this plan; the others serve already.
     """
 
-    name: str
-    provider: str
-    environment: str
-    config: Mapping[str, Any] = dataclasses.field(repr=False)
-    timeout_s: float
-    enabled: bool = True
-    tenant: str | None = None
+    versions: Mapping[str, PluginVersion]
+    faults: tuple[PluginFault, ...]
+    connections: Mapping[str, Connection]
+    made: tuple[Connection, ...]
 
-
-class Connection:
-    """A connection that serves, made from one plugin version.
-
-    Attributes:
-        name: The connection's id.
-        environment: ``sandbox`` or ``production``.
-        timeout_s: Seconds that one attempt may take in all.
-        enabled: Whether it serves.
-        tenant: Whose it is; everybody's when None.
-        plugin: The plugin version that it was made from.
-        provider: The provider object; it serves this connection only.
-        client: The prepared HTTP client, where the provider's config asks for one.
-    """
-
-    def __init__(self, spec: ConnectionSpec, plugin: PluginVersion, config: ProviderConfig) -> None:
-        self.name = spec.name
-        self.environment = spec.environment
-        self.timeout_s = spec.timeout_s
-        self.enabled = spec.enabled
-        self.tenant = spec.tenant
-        self.plugin = plugin
-        self.provider: Provider = plugin.provider(config, self)
-        self.client = _client(config, spec.timeout_s)
-        self._holders = 0
-        self._let_go: anyio.Event | None = None
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.name} of {self.code}>"
-
-    @property
-    def code(self) -> str:
-        """The provider's code."""
-        return self.plugin.code
-
-    def serves(self, operation: str) -> bool:
-        """Say whether calls of the operation can go through it."""
-        return self.enabled and operation in self.plugin.operations
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[Self]:
-        """Keep it open while an attempt uses it."""
-        self._holders += 1
-        try:
-            yield self
-        finally:
-            self._holders -= 1
-            if self._holders == 0 and self._let_go is not None:
-                self._let_go.set()
-
-    async def retire(self) -> None:
-        """Wait until no attempt holds it, then close it.
+    async def discard(self) -> None:
+        """Close what was made for it, since it will not serve.
 
         Raises:
-            Exception: Whatever the plugin raised.
+            Exception: Whatever a plugin raised; the others are closed all the same.
         """
-        if self._holders:
-            self._let_go = anyio.Event()
-            await self._let_go.wait()
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the provider and its HTTP client.
-
-        Raises:
-            Exception: Whatever the plugin raised; the client is closed all the same.
-        """
-        try:
-            await self.provider.aclose()
-        finally:
-            if self.client is not None:
-                await self.client.aclose()
+        await _close(self.made)
 
 
 class Registry:
@@ -127,21 +54,31 @@ class Registry:
     """
 
     def __init__(self, plugins: LoadedPlugins) -> None:
-        self._plugins = plugins
+        self._versions = plugins.versions
+        self._faults = plugins.faults
         self._connections: Mapping[str, Connection] = MappingProxyType({})
 
     @property
     def faults(self) -> tuple[PluginFault, ...]:
         """The plugin files that cannot be used."""
-        return self._plugins.faults
+        return self._faults
+
+    @property
+    def versions(self) -> Mapping[str, PluginVersion]:
+        """The plugin versions that serve, by code."""
+        return self._versions
 
     def providers(self) -> tuple[PluginVersion, ...]:
         """Return the loaded plugin versions, by code."""
-        return tuple(self._plugins.versions[code] for code in sorted(self._plugins.versions))
+        return tuple(self._versions[code] for code in sorted(self._versions))
 
     def connections(self) -> tuple[Connection, ...]:
         """Return all connections, in the order of the configuration."""
         return tuple(self._connections.values())
+
+    def find(self, name: str) -> Connection | None:
+        """Return the connection of that name as it is now, or None."""
+        return self._connections.get(name)
 
     def connection(self, name: str) -> Connection:
         """Return the connection of that name as it is now.
@@ -165,28 +102,51 @@ class Registry:
         named = (self._connections.get(name) for name in order)
         return [found for found in named if found is not None and found.serves(operation)]
 
-    async def replace(self, specs: Iterable[ConnectionSpec]) -> tuple[Connection, ...]:
-        """Build a new set of connections and let it serve; nothing changes if one is wrong.
+    async def plan(self, plugins: LoadedPlugins, specs: Iterable[ConnectionSpec]) -> Plan:
+        """Make what is new of a set; what serves now is not touched.
 
-        Returns:
-            The connections that served before; retire them.
+        A connection is made anew only if its plugin or anything that it is made from has changed.
+        A plugin version that its connections cannot be made with does not take the place of the
+        one that serves them, nor does a file that is gone.
 
         Raises:
-            RejectedConfigError: It lists all that is wrong with all of them.
+            RejectedConfigError: It lists all that is wrong with all of the connections.
         """
-        problems: list[Problem] = []
-        built: dict[str, Connection] = {}
-        for spec in specs:
-            try:
-                built[spec.name] = self._build(spec)
-            except RejectedConfigError as error:
-                problems.extend(error.problems)
-        if problems:
-            await _close(built.values())
-            raise RejectedConfigError(_SOURCE, problems)
-        before = self.connections()
-        self._connections = MappingProxyType(built)
-        return before
+        planning = _Planning(plugins, list(specs), self._versions, self._connections)
+        planning.make()
+        if planning.problems:
+            await _close(planning.made)
+            raise RejectedConfigError(_SOURCE, planning.problems)
+        return Plan(
+            versions=MappingProxyType(planning.versions),
+            faults=(*plugins.faults, *planning.faults),
+            connections=MappingProxyType(planning.in_order()),
+            made=tuple(planning.made),
+        )
+
+    def commit(self, plan: Plan) -> tuple[Connection, ...]:
+        """Let a plan serve, in one step.
+
+        Returns:
+            The connections that serve no more; retire them.
+        """
+        before = self._connections
+        self._versions, self._faults = plan.versions, plan.faults
+        self._connections = plan.connections
+        staying = set(map(id, plan.connections.values()))
+        return tuple(one for one in before.values() if id(one) not in staying)
+
+    async def replace(self, specs: Iterable[ConnectionSpec]) -> tuple[Connection, ...]:
+        """Plan with the plugins that are loaded, and let that serve.
+
+        Returns:
+            The connections that serve no more; retire them.
+
+        Raises:
+            RejectedConfigError: It lists all that is wrong with all of them; nothing has changed.
+        """
+        loaded = LoadedPlugins(versions=self._versions, faults=self._faults)
+        return self.commit(await self.plan(loaded, specs))
 
     async def aclose(self) -> None:
         """Close all connections; no attempt may be under way any more.
@@ -198,23 +158,113 @@ class Registry:
         self._connections = MappingProxyType({})
         await _close(closing)
 
-    def _build(self, spec: ConnectionSpec) -> Connection:
-        where = f"connections.{spec.name}"
-        plugin = self._plugins.versions.get(spec.provider)
-        if plugin is None:
-            raise _rejected(f"{where}.provider", self._why_missing(spec.provider))
-        try:
-            with blaming(plugin.path, RejectedConfigError):
-                return Connection(spec, plugin, _validated(spec, plugin))
-        except PluginFileError as error:
-            raise _rejected(where, f"the plugin failed to make it: {error}") from error
+
+class _Planning:
+    """One pass over a set, plugin by plugin; it collects what is wrong on its way."""
+
+    def __init__(
+        self,
+        plugins: LoadedPlugins,
+        specs: Sequence[ConnectionSpec],
+        serving: Mapping[str, PluginVersion],
+        connections: Mapping[str, Connection],
+    ) -> None:
+        self._plugins = plugins
+        self._specs = specs
+        self._serving = serving
+        self._connections = connections
+        self._found: dict[str, Connection] = {}
+        self.versions = dict(plugins.versions)
+        self.faults: list[PluginFault] = []
+        self.made: list[Connection] = []
+        self.problems: list[Problem] = []
+
+    def make(self) -> None:
+        for code in dict.fromkeys(spec.provider for spec in self._specs):
+            specs = [spec for spec in self._specs if spec.provider == code]
+            candidate, before = self.versions.get(code), self._serving.get(code)
+            if candidate is None and before is not None:
+                self._keep(code, before, _gone(before, specs))
+                candidate = before
+            if candidate is None:
+                reason = self._why_missing(code)
+                self.problems += [_missing(spec, reason) for spec in specs]
+                continue
+            self._make_all(specs, candidate, before)
+
+    def in_order(self) -> dict[str, Connection]:
+        return {spec.name: self._found[spec.name] for spec in self._specs}
+
+    def _make_all(
+        self,
+        specs: Sequence[ConnectionSpec],
+        candidate: PluginVersion,
+        before: PluginVersion | None,
+    ) -> None:
+        """Make all connections of one plugin: with the version that was read, else with the old."""
+        problems = self._try(specs, candidate)
+        is_new = before is not None and before is not candidate
+        if problems and before is not None and is_new and not self._try(specs, before):
+            self._keep(candidate.code, before, _misfit(candidate, problems))
+        else:
+            self.problems += problems
+
+    def _try(self, specs: Sequence[ConnectionSpec], plugin: PluginVersion) -> list[Problem]:
+        problems: list[Problem] = []
+        found: dict[str, Connection] = {}
+        for spec in specs:
+            serving = self._connections.get(spec.name)
+            if serving is not None and serving.is_made_from(spec, plugin):
+                found[spec.name] = serving
+                continue
+            try:
+                found[spec.name] = _made(spec, plugin)
+            except RejectedConfigError as error:
+                problems += error.problems
+            else:
+                self.made.append(found[spec.name])
+        if not problems:
+            self._found |= found
+        return problems
+
+    def _keep(self, code: str, version: PluginVersion, fault: PluginFault) -> None:
+        self.versions[code] = version
+        self.faults.append(fault)
 
     def _why_missing(self, code: str) -> str:
-        near = [fault for fault in self.faults if fault.path.stem == code]
+        near = [fault for fault in self._plugins.faults if fault.path.stem == code]
         if near:
             return f"the plugin {code!r} cannot be used: {near[0]}"
         loaded = ", ".join(sorted(self._plugins.versions)) or "none"
         return f"no plugin has the code {code!r}; loaded are: {loaded}"
+
+
+def _gone(before: PluginVersion, specs: Sequence[ConnectionSpec]) -> PluginFault:
+    names = ", ".join(spec.name for spec in specs)
+    reason = (
+        f"holds no plugin {before.code!r} any more, and connections need it: {names}; they go on"
+        " with the version that was read last, until the daemon is restarted"
+    )
+    return PluginFault(path=before.path, line=None, reason=reason)
+
+
+def _misfit(candidate: PluginVersion, problems: Sequence[Problem]) -> PluginFault:
+    told = "; ".join(map(str, problems))
+    reason = f"its connections cannot be made with it and go on with the version before: {told}"
+    return PluginFault(path=candidate.path, line=None, reason=reason)
+
+
+def _missing(spec: ConnectionSpec, reason: str) -> Problem:
+    return Problem(f"connections.{spec.name}.provider", reason)
+
+
+def _made(spec: ConnectionSpec, plugin: PluginVersion) -> Connection:
+    try:
+        with blaming(plugin.path, RejectedConfigError):
+            return Connection(spec, plugin, _validated(spec, plugin))
+    except PluginFileError as error:
+        problem = Problem(f"connections.{spec.name}", f"the plugin failed to make it: {error}")
+        raise RejectedConfigError(_SOURCE, [problem]) from error
 
 
 def _validated(spec: ConnectionSpec, plugin: PluginVersion) -> ProviderConfig:
@@ -240,18 +290,6 @@ def _reason(kind: str, message: str, known: str) -> str:
             return f"is not known to this provider; its fields are: {known}"
         case _:
             return message.removeprefix("Value error, ")
-
-
-def _client(config: ProviderConfig, timeout_s: float) -> PreparedClient | None:
-    if not isinstance(config, HttpProviderConfig):
-        return None
-    return prepare_client(
-        base_url=config.base_url, timeout_s=timeout_s, allow_private=config.allow_private
-    )
-
-
-def _rejected(where: str, reason: str) -> RejectedConfigError:
-    return RejectedConfigError(_SOURCE, [Problem(where, reason)])
 
 
 async def _close(connections: Iterable[Connection]) -> None:

@@ -73,7 +73,7 @@ def run_plugin_file(path: Path) -> PluginFile:
         PluginFileError: It cannot be used; the error names the file, the reason and, where there
             is one, the line.
     """
-    source = _read(path)
+    source = read_plugin_file(path)
     digest = hashlib.sha256(source).hexdigest()
     code = _compile(path, source)
     module = types.ModuleType(_module_name(path, digest))
@@ -116,7 +116,12 @@ def blaming(path: Path, *passing: type[BaseException]) -> Iterator[None]:
         raise PluginFileError(path, told, _line_in(path, error)) from error
 
 
-def _read(path: Path) -> bytes:
+def read_plugin_file(path: Path) -> bytes:
+    """Return the bytes of a plugin file.
+
+    Raises:
+        PluginFileError: It cannot be read, is no regular file, or is too large.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise PluginFileError(path, "is not a regular file")

@@ -1,0 +1,108 @@
+"""The plugin files as they were last read: what is good is kept until something better is read.
+
+A shelf never changes; reading the files again makes another one, so that a configuration that is
+rejected takes nothing with it.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
+
+import anyio.to_thread
+
+from integrationd.clock import Clock
+from integrationd.registry.loader import LoadedPlugins, PluginVersion, collated, load_plugin
+from integrationd.sdk.plugin_file import PluginFault, PluginFileError, read_plugin_file
+
+Examine: TypeAlias = Callable[[Sequence[Path]], Awaitable[Mapping[Path, PluginFault]]]
+"""Runs plugin files where they can do no harm and returns what is wrong with which."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """A file as it was last read.
+
+    Attributes:
+        digest: SHA-256 of its bytes, in hex; empty where it could not be read.
+        version: The last good version of it, if there ever was one.
+        fault: Why the file as it stands cannot be used.
+    """
+
+    digest: str
+    version: PluginVersion | None
+    fault: PluginFault | None
+
+
+class Shelf:
+    """The plugin files as they were read at one moment."""
+
+    def __init__(self, entries: Mapping[Path, _Entry] = MappingProxyType({})) -> None:
+        self._entries = entries
+
+    @property
+    def versions(self) -> tuple[PluginVersion, ...]:
+        """The last good version of each file that has one."""
+        return tuple(one.version for one in self._entries.values() if one.version is not None)
+
+    def changed(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """Return the files that are new, are gone, or hold something else than when read."""
+        paths = list(paths)
+        gone = [path for path in self._entries if path not in paths]
+        return (*(path for path in paths if not self._is_unchanged(path)), *gone)
+
+    def _is_unchanged(self, path: Path) -> bool:
+        known = self._entries.get(path)
+        return known is not None and known.digest == _digest(path)
+
+    async def read(
+        self, paths: Sequence[Path], clock: Clock, examine: Examine, *, again: bool = False
+    ) -> "Shelf":
+        """Read the files that have changed, and return the shelf as it is then.
+
+        Args:
+            paths: All plugin files that there are now.
+            clock: For when they were read.
+            examine: Asked about the files that have changed, before they are run here.
+            again: Read those at fault again too; what they need may have been mended elsewhere.
+        """
+        changed = [
+            path
+            for path in paths
+            if not self._is_unchanged(path) or (again and self._entries[path].fault)
+        ]
+        faults = await examine(changed) if changed else {}
+        entries: dict[Path, _Entry] = {}
+        for path in paths:
+            if path in changed:
+                entries[path] = await self._read_one(path, clock, faults.get(path))
+            else:
+                entries[path] = self._entries[path]
+        return Shelf(MappingProxyType(entries))
+
+    async def _read_one(self, path: Path, clock: Clock, fault: PluginFault | None) -> _Entry:
+        known = self._entries.get(path)
+        before = known.version if known else None
+        digest = _digest(path)
+        if fault is not None:
+            return _Entry(digest=digest, version=before, fault=fault)
+        try:
+            # In a thread, since what a plugin imports may take a while to load.
+            version = await anyio.to_thread.run_sync(load_plugin, path, clock)
+        except PluginFileError as error:
+            return _Entry(digest=digest, version=before, fault=error.fault)
+        return _Entry(digest=version.digest, version=version, fault=None)
+
+    def collated(self, serving: Mapping[str, PluginVersion]) -> LoadedPlugins:
+        """Choose one version for each code; of two files the one that serves already."""
+        faults = [one.fault for one in self._entries.values() if one.fault is not None]
+        return collated(self.versions, faults, serving)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(read_plugin_file(path)).hexdigest()
+    except PluginFileError:
+        return ""
