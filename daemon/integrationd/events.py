@@ -80,6 +80,55 @@ class JournalMoved:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ConfigMoved:
+    """A configuration has been taken over or refused.
+
+    Attributes:
+        state: ``applied`` or ``rejected``.
+        cause: Why it was read.
+        told: The changes, or what is wrong, in words.
+    """
+
+    state: str
+    cause: str
+    told: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PluginMoved:
+    """A plugin file has been taken over or refused.
+
+    Attributes:
+        state: ``loaded``, ``rejected`` or ``gone``.
+        path: The file.
+        code: The provider's code; empty for a file that was refused.
+        told: Its digest, or what is wrong with it.
+    """
+
+    state: str
+    path: str
+    code: str
+    told: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoopHeldUp:
+    """Something kept the event loop from moving.
+
+    Attributes:
+        plugin: The code of the plugin that it was in; empty if it was none.
+        path: The file that the loop stood in.
+        line: The line.
+        seconds: How long.
+    """
+
+    plugin: str
+    path: str
+    line: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Committed:
     """One group of writes is durable.
 

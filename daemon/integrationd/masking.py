@@ -107,6 +107,12 @@ class Masker:
         """Return a masker that holds these values as well."""
         return Masker((*self._values, *values))
 
+    def learn(self, values: Iterable[str]) -> None:
+        """Mask these values as well from now on; what it held before may still be shown."""
+        more = vars(self.with_values(values))
+        vars(self).clear()
+        vars(self).update(more)
+
     def text(self, text: str) -> str:
         """Mask values, users in URLs, and what follows a secret name and ``:`` or ``=``."""
         if self._is_clean(text.encode("utf-8", "surrogatepass")):

@@ -13,6 +13,7 @@ from integrationd.api.accept import Acceptor
 from integrationd.api.app import Api
 from integrationd.api.auth import Access
 from integrationd.api.parts import Parts
+from integrationd.api.ports import ConfigStatus, ReloadReport
 from integrationd.api.submit import Submitter
 from integrationd.api.waiting import Waiters
 from integrationd.clock import Clock
@@ -23,7 +24,7 @@ from integrationd.masking import Masker
 from integrationd.registry import ConnectionSpec, Registry, builtin_plugins, load_plugins
 from integrationd.registry import plugin_files as files_in
 from integrationd.settings import Settings
-from integrationd.supervisor import _Place
+from integrationd.supervisor.place import Place
 from integrationd.telemetry import Metrics
 
 REHEARSAL = Path(__file__).parent.parent / "plugin_files" / "rehearsal.py"
@@ -51,6 +52,19 @@ SETTINGS: Mapping[str, Any] = {
         },
     },
 }
+
+
+class Unchanging:
+    """A configuration that nobody edits."""
+
+    def status(self) -> ConfigStatus:
+        return ConfigStatus(file="integrationd.toml", state="applied", applied_at_ms=0)
+
+    async def reload(self, cause: str) -> ReloadReport:
+        return ReloadReport(outcome="unchanged")
+
+    async def preview(self) -> ReloadReport:
+        return ReloadReport(outcome="unchanged")
 
 
 class ApiWorld:
@@ -95,12 +109,13 @@ class ApiWorld:
             )
         )
         self.waiters = Waiters(bus, clock)
-        place = _Place(self.delivery)
+        place = Place(self.delivery)
         parts = Parts(
             journal=self.journal,
             registry=self.registry,
             placement=place,
             lines=place,
+            configuration=Unchanging(),
             submitter=Submitter(Acceptor(self.journal, place, clock), self.journal, self.waiters),
             masker=masker,
             metrics=self.metrics,

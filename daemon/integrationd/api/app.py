@@ -16,11 +16,14 @@ from starlette.types import Receive, Scope, Send
 from integrationd.api.auth import Access, AccessRefusedError
 from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.call_routes import CallRoutes
+from integrationd.api.config_routes import ConfigRoutes
+from integrationd.api.openapi import OpenApiRoutes
 from integrationd.api.paging import options_of
 from integrationd.api.parts import Parts
 from integrationd.api.problems import Problem, problem, problem_of
 from integrationd.api.replies import Reply, problem_reply
 from integrationd.api.resource_routes import ResourceRoutes
+from integrationd.api.screening import screen
 from integrationd.api.submit import OPTIONS, Submitter
 from integrationd.errors import BadRequestError, IntegrationdError
 
@@ -49,6 +52,10 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"]
+        refusal = screen(scope)
+        if refusal is not None:
+            await problem_reply(refusal).send(send)
+            return
         if path not in _OPEN_PATHS:
             try:
                 scope["integrationd.caller"] = self._access.identify(scope)
@@ -83,6 +90,8 @@ class Api:
             Route("/v1/calls/batch", submit.batch, methods=["POST"]),
             *CallRoutes(parts).routes(),
             *resources.routes(),
+            *ConfigRoutes(parts).routes(),
+            *OpenApiRoutes(parts).routes(),
         ]
         fixed = [*resources.open_routes(), *map(_refusing_options, strict), *_later_routes()]
         app = Starlette(
@@ -161,7 +170,7 @@ def _refusing_options(route: Route) -> Route:
 def _later_routes() -> list[Route]:
     """Return the routes of what a later version offers."""
     paths = [f"/v1/{name}{below}" for name in _LATER for below in ("", "/{rest:path}")]
-    everything = ["/v1/openapi.json", "/api/v1/integrations/{rest:path}", *paths]
+    everything = ["/api/v1/integrations/{rest:path}", *paths]
     return [
         Route("/v1/connections", _not_available, methods=["POST"]),
         Route("/v1/connections/{name}", _not_available, methods=["PUT", "DELETE"]),

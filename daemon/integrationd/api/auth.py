@@ -41,10 +41,14 @@ class Access:
 
     def __init__(self, key: str, allowed_uids: Iterable[int], key_file: str) -> None:
         self._key = key.encode()
-        self._uids = frozenset({os.getuid(), 0, *allowed_uids})
-        self._callers = {uid: Caller(f"uid:{uid}") for uid in self._uids}
+        self.allow(allowed_uids)
         self._holder = Caller("key")
         self._key_file = key_file
+
+    def allow(self, uids: Iterable[int]) -> None:
+        """Let others use the socket from now on, besides the daemon's own user and root."""
+        self._uids = frozenset({os.getuid(), 0, *uids})
+        self._callers = {uid: Caller(f"uid:{uid}") for uid in self._uids}
 
     def identify(self, scope: Scope) -> Caller:
         """Return who is calling.
@@ -61,7 +65,7 @@ class Access:
                     403,
                     "uid_not_allowed",
                     f"user id {peer.uid} may not use this socket",
-                    hint=f"Add {peer.uid} to [api] allowed_uids and restart the daemon.",
+                    hint=f"Add {peer.uid} to [api] allowed_uids.",
                 )
             )
         return self._callers[peer.uid]

@@ -26,7 +26,7 @@ from integrationd.settlement import Resolution, Settlement, cancel, resolve, ret
 
 NOTE_LIMIT = 1000
 ATTEMPTS_SHOWN = 100
-_FILTERS = ("state", "tenant", "operation", "connection", "reference_type", "reference_id")
+FILTERS = ("state", "tenant", "operation", "connection", "reference_type", "reference_id")
 
 
 class CallRoutes:
@@ -49,7 +49,7 @@ class CallRoutes:
 
     async def list_calls(self, request: Request) -> Response:
         """List calls, the latest first."""
-        page = read_page(request.query_params, _FILTERS)
+        page = read_page(request.query_params, FILTERS)
         wanted = CallFilter(**page.filters)
         if wanted.state is not None and wanted.state not in set(CallState):
             raise UnprocessableError(

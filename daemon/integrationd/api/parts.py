@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from integrationd.api.ports import Lines, Placement
+from integrationd.api.ports import Configuration, Lines, Placement
 from integrationd.api.submit import Submitter
 from integrationd.clock import Clock
 from integrationd.journal import Journal
@@ -20,6 +20,7 @@ class Parts:
         registry: Providers and connections.
         placement: Which connection serves what.
         lines: The connections at work.
+        configuration: What is in force, and how it is replaced.
         submitter: Accepts calls.
         masker: Masks what is shown.
         metrics: What ``/metrics`` tells.
@@ -31,6 +32,7 @@ class Parts:
     registry: Registry
     placement: Placement
     lines: Lines
+    configuration: Configuration
     submitter: Submitter
     masker: Masker
     metrics: Metrics

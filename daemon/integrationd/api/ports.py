@@ -28,6 +28,72 @@ class LineStatus(msgspec.Struct, frozen=True, kw_only=True):
     next_ms: int | None
 
 
+class ConfigProblem(msgspec.Struct, frozen=True):
+    """One thing that is wrong, or not as it should be.
+
+    Attributes:
+        where: ``line N, column M``, ``table.key``, a plugin file, or an environment variable.
+        reason: What is wrong and what would be right.
+    """
+
+    where: str
+    reason: str
+
+
+class ConfigStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Which configuration is in force, and what became of the file since.
+
+    Attributes:
+        file: The configuration file.
+        state: ``applied``, or ``rejected`` while the file cannot be used and the one from before
+            goes on.
+        applied_at_ms: When the one in force was taken over, UTC milliseconds.
+        rejected_at_ms: When the file was first refused as it is, or None.
+        problems: Why it was.
+        warnings: What goes on although it could not be read again, such as a secret.
+    """
+
+    file: str
+    state: str
+    applied_at_ms: int
+    rejected_at_ms: int | None = None
+    problems: tuple[ConfigProblem, ...] = ()
+    warnings: tuple[ConfigProblem, ...] = ()
+
+
+class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reload did, or would do.
+
+    Attributes:
+        outcome: ``applied``, ``unchanged`` or ``rejected``.
+        changes: What is another than before, in words.
+        problems: Why the configuration was refused.
+        warnings: What to look at all the same: plugin files that cannot be used, secrets that
+            could not be read again, connections that go away with calls waiting.
+    """
+
+    outcome: str
+    changes: tuple[str, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
+    warnings: tuple[ConfigProblem, ...] = ()
+
+
+class Configuration(Protocol):
+    """The configuration of the running daemon."""
+
+    def status(self) -> ConfigStatus:
+        """Return which configuration is in force."""
+        ...
+
+    async def reload(self, cause: str) -> ReloadReport:
+        """Read configuration, secrets and plugins anew and take them over, or nothing of it."""
+        ...
+
+    async def preview(self) -> ReloadReport:
+        """Say what a reload would do; changes nothing."""
+        ...
+
+
 class Placement(Protocol):
     """Which connection serves what, and on which terms."""
 

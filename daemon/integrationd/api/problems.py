@@ -4,6 +4,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from integrationd.api.ports import ConfigProblem
 from integrationd.errors import (
     DamagedError,
     IntegrationdError,
@@ -29,6 +30,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         hint: What to do about it.
         pointer: JSON pointer to the member at fault.
         retry_after_s: Seconds after which repeating makes sense; sent as ``Retry-After`` too.
+        problems: Where several things are wrong, each of them.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hint: str = ""
     pointer: str = ""
     retry_after_s: int = 0
+    problems: tuple[ConfigProblem, ...] = ()
 
     def body(self) -> bytes:
         """Return the problem as JSON."""
@@ -64,6 +67,7 @@ def problem(
     hint: str = "",
     pointer: str = "",
     retry_after_s: int = 0,
+    problems: tuple[ConfigProblem, ...] = (),
 ) -> Problem:
     """Return a problem with its status put in words."""
     return Problem(
@@ -74,6 +78,7 @@ def problem(
         hint=hint,
         pointer=pointer,
         retry_after_s=retry_after_s,
+        problems=problems,
     )
 
 

@@ -9,10 +9,12 @@ from starlette.routing import Route
 from integrationd import __version__
 from integrationd.api.paging import page_of, read_page
 from integrationd.api.parts import Parts
+from integrationd.api.ports import ConfigStatus
 from integrationd.api.problems import problem
 from integrationd.api.replies import json_reply, problem_reply
 from integrationd.api.schemas import (
     AttemptView,
+    ConfigView,
     ConnectionView,
     JournalView,
     LedgerView,
@@ -28,7 +30,7 @@ from integrationd.journal import AttemptFilter, Condition, LedgerLine
 from integrationd.registry import Connection, PluginVersion
 from integrationd.sdk.provider import request_schema
 
-_ATTEMPT_FILTERS = ("call_id", "connection", "outcome", "tenant")
+ATTEMPT_FILTERS = ("call_id", "connection", "outcome", "tenant")
 
 
 class ResourceRoutes:
@@ -70,6 +72,8 @@ class ResourceRoutes:
         journal = self._parts.journal.status()
         lines, oldest_ms, counts = await self._figures()
         problems = _problems(journal.condition, journal.reason, journal.alarm, lines, counts)
+        configuration = self._parts.configuration.status()
+        problems += _config_problems(configuration)
         problems += [f"Plugin {fault}" for fault in self._parts.registry.faults]
         connections = [self._view(one, lines) for one in self._parts.registry.connections()]
         problems += [
@@ -91,6 +95,7 @@ class ResourceRoutes:
                 exclusive=journal.exclusive,
                 wal_bytes=journal.wal_bytes,
             ),
+            config=ConfigView.of(configuration),
             ledger=_total(lines),
             oldest_pending_at=to_rfc3339(oldest_ms) if oldest_ms is not None else None,
             connections=connections,
@@ -161,7 +166,7 @@ class ResourceRoutes:
 
     async def attempts(self, request: Request) -> Response:
         """List exchanges, the latest first."""
-        page = read_page(request.query_params, _ATTEMPT_FILTERS)
+        page = read_page(request.query_params, ATTEMPT_FILTERS)
         found = await self._parts.journal.attempts.list(
             AttemptFilter(**page.filters), before=page.before, limit=page.limit
         )
@@ -213,6 +218,16 @@ def _total(lines: list[LedgerLine]) -> LedgerLine:
     names = LedgerLine.__struct_fields__[2:]
     sums: list[Any] = [sum(getattr(line, name) for line in lines) for name in names]
     return LedgerLine("*", None, *sums)
+
+
+def _config_problems(status: ConfigStatus) -> list[str]:
+    found = [f"{one.where}: {one.reason}." for one in status.warnings]
+    if status.state == "rejected":
+        told = "; ".join(f"{one.where}: {one.reason}" for one in status.problems)
+        found.insert(
+            0, f"{status.file} was refused, and the configuration from before goes on: {told}."
+        )
+    return found
 
 
 def _problems(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from integrationd.api.ports import ConfigProblem, ConfigStatus
 from integrationd.call import Call, Part, Priority
 from integrationd.clock import to_rfc3339
 from integrationd.journal import LedgerLine, StoredAttempt
@@ -19,6 +20,13 @@ _PRIORITY_NAMES = {priority: name for name, priority in PRIORITIES.items()}
 
 
 _NULL = msgspec.Raw(b"null")
+_EMPTY = msgspec.Raw(b"{}")
+
+
+def _raw(default: msgspec.Raw) -> msgspec.Raw:
+    """Return a member that is given by a factory: as a plain default, Raw has no JSON Schema."""
+    member: msgspec.Raw = msgspec.field(default_factory=lambda: default)
+    return member
 
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*(?!\n)$"
@@ -39,7 +47,7 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The body of ``POST /v1/calls``; an item of a batch may also carry its idempotency key."""
 
     operation: str
-    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    payload: msgspec.Raw = _raw(_EMPTY)
     connection: str | None = None
     tenant: str | None = None
     priority: PriorityName = "normal"
@@ -48,7 +56,7 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     expires_at: dt.datetime | None = None
     expires_in: float | None = None
     reference: Reference | None = None
-    metadata: msgspec.Raw = _NULL
+    metadata: msgspec.Raw = _raw(_NULL)
     on_uncertain: Literal["hold", "repeat"] | None = None
     idempotency_key: str | None = None
 
@@ -278,6 +286,40 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     wal_bytes: int
 
 
+class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
+    """Which configuration is in force, and what became of the file since.
+
+    Attributes:
+        file: The configuration file.
+        state: ``applied``, or ``rejected`` while the file cannot be used and the one from before
+            goes on.
+        applied_at: When the one in force was taken over.
+        rejected_at: When the file was first refused as it is, or null.
+        problems: Why it was.
+        warnings: What goes on although it could not be read again, such as a secret.
+    """
+
+    file: str
+    state: str
+    applied_at: str
+    rejected_at: str | None
+    problems: tuple[ConfigProblem, ...]
+    warnings: tuple[ConfigProblem, ...]
+
+    @classmethod
+    def of(cls, status: ConfigStatus) -> "ConfigView":
+        """Show a status."""
+        at_ms = status.rejected_at_ms
+        return cls(
+            file=status.file,
+            state=status.state,
+            applied_at=to_rfc3339(status.applied_at_ms),
+            rejected_at=to_rfc3339(at_ms) if at_ms is not None else None,
+            problems=status.problems,
+            warnings=status.warnings,
+        )
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """What a person looks at first.
 
@@ -291,6 +333,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     problems: list[str]
     journal: JournalView
+    config: ConfigView
     ledger: LedgerLine
     oldest_pending_at: str | None
     connections: list[ConnectionView]

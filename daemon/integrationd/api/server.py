@@ -50,6 +50,10 @@ class ApiServer:
         self._sockets = list(sockets)
         self._server = _Server(app, self._sockets, fit_descriptors(limits or Limits()))
 
+    def use(self, limits: Limits) -> None:
+        """Hold connections that are made from now on to other limits."""
+        self._server.use(fit_descriptors(limits))
+
     async def started(self) -> None:
         """Wait until requests are answered."""
         await self._server.is_started.wait()
@@ -119,6 +123,10 @@ class _Server(uvicorn.Server):
         self._leaving = asyncio.Event()
         self.is_started = asyncio.Event()
         self.is_stopped = asyncio.Event()
+
+    def use(self, limits: Limits) -> None:
+        """Hold connections that are made from now on to other limits."""
+        self._gate.limits = limits
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -26,7 +26,12 @@ class ListByDefault(click.Group):
     """A group that lists when no command of it is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` in front of options that come without a command."""
+        """Put ``list`` in front of options that come without a command.
+
+        A command line that a shell only completes is left alone.
+        """
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
         asks_for_help = any(each in ctx.help_option_names for each in args)
         if not asks_for_help and not any(each in self.commands for each in args[:1]):
             is_option = not args or args[0].startswith("-")

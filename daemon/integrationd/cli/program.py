@@ -42,10 +42,13 @@ COMMANDS = {
     "resolve": Listed("actions", "Settle a call of unknown outcome."),
     "connections": Listed("connections", "Show the connections, or close the breaker of one."),
     "config": Listed("config", "Check the configuration."),
+    "plugins": Listed("plugins", "Show the plugins, check a plugin file, or begin a new one."),
+    "doctor": Listed("doctor", "Look for what is wrong with this machine and its set-up."),
     "verify": Listed("journal_tools", "Read the journal once and say what is wrong with it."),
     "backup": Listed("journal_tools", "Copy the journal while the daemon goes on."),
     "restore": Listed("journal_tools", "Put a backup in the place of the journal."),
     "salvage": Listed("journal_tools", "Save what can be read of a damaged journal."),
+    "completion": Listed("completion", "Print the script that lets a shell complete commands."),
 }
 """All commands, in the order of ``--help``."""
 
@@ -85,7 +88,16 @@ class Program(click.Group):
         listed = COMMANDS.get(cmd_name)
         if listed is not None and cmd_name not in self.commands:
             importlib.import_module(f"integrationd.cli.{listed.module}").register(self)
+            if ctx.resilient_parsing:
+                # Only a shell that completes a command line parses like this.
+                _completion().teach(self.commands[cmd_name])
         return super().get_command(ctx, cmd_name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Offer the commands without importing any."""
+        begun = [name for name in COMMANDS if name.startswith(incomplete)]
+        items = [_completion().CompletionItem(name, help=COMMANDS[name].summary) for name in begun]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
@@ -110,6 +122,10 @@ class Program(click.Group):
         except click.Abort:
             return Exit.INTERRUPTED
         return code if isinstance(code, int) else Exit.OK
+
+
+def _completion() -> Any:
+    return importlib.import_module("integrationd.cli.completion")
 
 
 def _discard_output() -> None:

@@ -171,7 +171,7 @@ class Attempts:
             served=served,
             request=request,
             policy=policy,
-            context=self._context(lease, connection, request),
+            context=self._context(lease, connection, served, request),
         )
 
     def _decide_plainly(
@@ -194,7 +194,9 @@ class Attempts:
             jitter=self._jitter,
         )
 
-    def _context(self, lease: Lease, connection: Connection, request: Any) -> Context:
+    def _context(
+        self, lease: Lease, connection: Connection, served: ServedOperation, request: Any
+    ) -> Context:
         call = lease.call
         own = getattr(request, "reference", None)
         return Context(
@@ -211,9 +213,7 @@ class Attempts:
             log=self._log,
             client=connection.client,
             provider_reference=call.provider_reference,
-            open_recipients=tuple(
-                part.recipient for part in lease.parts if part.state is PartState.OPEN
-            ),
+            open_recipients=_open_recipients(lease, served, request),
         )
 
     async def _talk(self, work: _Work, exchange: _Exchange) -> None:
@@ -307,6 +307,13 @@ class Attempts:
             request=seen.request,
             response=seen.response,
         )
+
+
+def _open_recipients(lease: Lease, served: ServedOperation, request: Any) -> tuple[str, ...]:
+    """Return who is still to be served; a call to one recipient has no parts."""
+    if not lease.parts:
+        return tuple(served.contract.recipients(request))
+    return tuple(part.recipient for part in lease.parts if part.state is PartState.OPEN)
 
 
 def _last_status(exchange: _Exchange) -> int | None:

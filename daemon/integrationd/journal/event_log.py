@@ -1,7 +1,8 @@
-"""The event log, for reading."""
+"""The event log: facts of the daemon itself are appended here, all are read here."""
 
 import msgspec
 
+from integrationd.call import EventRecord
 from integrationd.journal.access import Access
 
 
@@ -32,6 +33,14 @@ class EventLog:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+
+    async def append(self, event: EventRecord, now_ms: int) -> None:
+        """Append a fact that no call's change tells of.
+
+        Raises:
+            JournalError: The journal is full or not open.
+        """
+        await self._access.write(lambda writing: writing.chain.append(writing.db, event, now_ms))
 
     async def after(self, seq: int, limit: int) -> list[StoredEvent]:
         """Return events with a greater number, in order."""

@@ -74,7 +74,7 @@ class Journal:
         attempts: The log of exchanges.
         ledger: The balance.
         breakers: Breakers across restarts.
-        events: The event log, for reading.
+        events: The event log.
     """
 
     def __init__(self, path: Path, key: bytes, bus: Bus, clock: Clock) -> None:

@@ -57,6 +57,14 @@ class Ledger:
         )
         return [LedgerLine(*row) for row in found]
 
+    async def open_calls(self) -> dict[str, int]:
+        """Count the calls of each connection that are not final."""
+        found = await self._access.rows(
+            "SELECT connection, sum(pending + processing + waiting + unknown) FROM ledger"
+            " WHERE connection <> '' GROUP BY connection"
+        )
+        return dict(found)
+
     async def oldest_pending_ms(self) -> int | None:
         """Return when the oldest pending call was accepted."""
         found = await self._access.rows(

@@ -29,6 +29,10 @@ class Retention:
         self._key = key
         self._calls_after = 0
 
+    def use(self, kept: Kept) -> None:
+        """Keep each class for another time from now on."""
+        self._kept = kept
+
     async def prune_once(self) -> int:
         """Prune one step of every class and return how many rows went."""
         now_ms = self._clock.now_ms()

@@ -68,7 +68,7 @@ class ServedOperation:
         return rule(provider, request) if callable(rule) else rule
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PluginVersion:
     """One plugin as its file stood when it was read.
 

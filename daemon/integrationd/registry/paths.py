@@ -24,16 +24,18 @@ def plugins_of(package: Path) -> Path:
 def plugin_files(places: Iterable[Path]) -> tuple[Path, ...]:
     """Return the plugin files of all places, place by place, each in the order of its names.
 
-    A place is a plugin file or a directory, whose ``*.py`` files are taken at any depth. Names
-    that begin with ``.`` or ``_`` are left out, and what several places share is named once. A
+    A place is a plugin file or a directory, whose ``*.py`` files are taken at any depth, but for
+    tests and for names that begin with ``.`` or ``_``. What several places share is named once. A
     place that is not there is returned as it is, so that loading it tells the operator.
     """
     found: dict[Path, None] = {}
     for place in places:
         candidates = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-        found.update((path, None) for path in candidates if not _is_hidden(path, place))
+        found.update((path, None) for path in candidates if not _is_no_plugin(path, place))
     return tuple(found)
 
 
-def _is_hidden(path: Path, place: Path) -> bool:
-    return any(name.startswith((".", "_")) for name in path.relative_to(place).parts)
+def _is_no_plugin(path: Path, place: Path) -> bool:
+    below = path.relative_to(place)
+    is_test = bool(below.parts) and (path.name.startswith("test_") or path.name == "conftest.py")
+    return is_test or any(name.startswith((".", "_")) for name in below.parts)

@@ -25,7 +25,7 @@ class Context:
             else derived from the call's id; the same on every attempt.
         idempotency_key: The key to give to the provider; the same on every attempt.
         provider_reference: The provider's own id from an earlier attempt, if any.
-        open_recipients: Of a call to many, the recipients still to be served; empty otherwise.
+        open_recipients: The recipients still to be served, where the contract names recipients.
         timeout_s: Seconds that this attempt may take in all.
         clock: Where plugins read time.
         log: A logger bound to the call that masks secrets: ``debug``, ``info``, ``warning``.

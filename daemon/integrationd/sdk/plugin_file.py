@@ -145,7 +145,8 @@ def _compile(path: Path, source: bytes) -> types.CodeType:
     except SyntaxError as error:
         raise PluginFileError(path, f"{type(error).__name__}: {error.msg}", error.lineno) from error
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        raise PluginFileError(path, f"cannot be compiled: {error}") from error
+        reason = str(error) or f"it is too much for Python ({type(error).__name__})"
+        raise PluginFileError(path, f"cannot be compiled: {reason}") from error
 
 
 def _module_name(path: Path, digest: str) -> str:

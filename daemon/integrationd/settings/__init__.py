@@ -1,5 +1,6 @@
 """The configuration: what it may say, how it is read, and where its secrets come from."""
 
+from integrationd.settings.changes import Change, changes, needing_restart
 from integrationd.settings.load import find_config, load
 from integrationd.settings.model import (
     ApiSettings,
@@ -18,12 +19,18 @@ from integrationd.settings.model import (
     RouteSettings,
     Settings,
 )
-from integrationd.settings.references import ResolvedConfig, resolve, resolve_all
+from integrationd.settings.references import (
+    ResolvedConfig,
+    referenced_files,
+    resolve,
+    resolve_all,
+)
 
 __all__ = [
     "ApiSettings",
     "BreakerOverride",
     "BreakerSettings",
+    "Change",
     "ConnectionLimits",
     "ConnectionSettings",
     "DeliverySettings",
@@ -37,8 +44,11 @@ __all__ = [
     "RetentionSettings",
     "RouteSettings",
     "Settings",
+    "changes",
     "find_config",
     "load",
+    "needing_restart",
+    "referenced_files",
     "resolve",
     "resolve_all",
 ]

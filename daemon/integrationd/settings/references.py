@@ -11,8 +11,9 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from integrationd.settings.model import (
@@ -54,17 +55,27 @@ class ResolvedConfig:
 
     Attributes:
         values: The config, for the provider's own model.
-        secrets: Every value that came from a reference, for masking.
+        read: Every value that came from a reference, by the reference.
         origins: Which reference each of them came from, by its key path below ``config``.
+        stale: What could not be read again, so that the value from before goes on.
     """
 
     values: Mapping[str, Any] = dataclasses.field(repr=False)
-    secrets: frozenset[str] = dataclasses.field(repr=False)
+    read: Mapping[str, str] = dataclasses.field(repr=False)
     origins: Mapping[str, str]
+    stale: tuple[Problem, ...] = ()
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Every value that came from a reference, for masking."""
+        return frozenset(self.read.values())
 
 
 def resolve_all(
-    settings: Settings, path: Path, environ: Mapping[str, str]
+    settings: Settings,
+    path: Path,
+    environ: Mapping[str, str],
+    before: Mapping[str, ResolvedConfig] = MappingProxyType({}),
 ) -> dict[str, ResolvedConfig]:
     """Resolve the config of every connection, by name.
 
@@ -72,16 +83,18 @@ def resolve_all(
         settings: What was loaded.
         path: The file that it was loaded from; relative ``file:`` paths begin at its directory.
         environ: Where ``env:`` looks, and ``CREDENTIALS_DIRECTORY``.
+        before: What was read the last time. What it has goes on where it cannot be read again.
 
     Raises:
         RejectedConfigError: References of any of the connections cannot be resolved.
     """
+    known = {text: value for one in before.values() for text, value in one.read.items()}
     resolved: dict[str, ResolvedConfig] = {}
     problems: list[Problem] = []
     for name, connection in settings.connections.items():
         try:
             resolved[name] = resolve(
-                connection.config, environ, path.absolute().parent, connection=name
+                connection.config, environ, path.absolute().parent, connection=name, known=known
             )
         except RejectedConfigError as error:
             problems += error.problems
@@ -91,7 +104,12 @@ def resolve_all(
 
 
 def resolve(
-    config: Mapping[str, Any], environ: Mapping[str, str], base_dir: Path, *, connection: str
+    config: Mapping[str, Any],
+    environ: Mapping[str, str],
+    base_dir: Path,
+    *,
+    connection: str,
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> ResolvedConfig:
     """Replace every reference in one connection's config, however deep it stands.
 
@@ -100,16 +118,49 @@ def resolve(
         environ: Where ``env:`` looks, and ``CREDENTIALS_DIRECTORY``.
         base_dir: Where relative ``file:`` paths begin.
         connection: The connection's name, for the errors.
+        known: The values that references had the last time, for those that cannot be read again.
 
     Raises:
         RejectedConfigError: A reference is missing, empty, unreadable, too large, open to other
             users or not available; all of them are listed.
     """
-    walk = _Walk(environ, base_dir, ("connections", connection, "config"))
+    walk = _Walk(environ, base_dir, ("connections", connection, "config"), known)
     values = walk.visit(config)
     if walk.problems:
         raise RejectedConfigError(f"connection {connection}", walk.problems)
-    return ResolvedConfig(values=values, secrets=frozenset(walk.secrets), origins=walk.origins)
+    return ResolvedConfig(
+        values=values, read=walk.read, origins=walk.origins, stale=tuple(walk.stale)
+    )
+
+
+def referenced_files(settings: Settings, path: Path, environ: Mapping[str, str]) -> frozenset[Path]:
+    """Return the files that references of any connection point at.
+
+    Args:
+        settings: What was loaded.
+        path: The file that it was loaded from.
+        environ: Where ``CREDENTIALS_DIRECTORY`` is looked up.
+    """
+    found: set[Path] = set()
+    for connection in settings.connections.values():
+        for text in _texts(connection.config):
+            kind, _, name = text.partition(":")
+            if kind == "file":
+                found.add(path.absolute().parent / name)
+            elif kind == "credential":
+                found.add(Path(environ.get("CREDENTIALS_DIRECTORY", ""), name))
+    return frozenset(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from _texts(member)
+    elif isinstance(value, list | tuple):
+        for member in value:
+            yield from _texts(member)
 
 
 def read_regular_file(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
@@ -147,13 +198,21 @@ def _reason(error: OSError, path: Path) -> str:
 
 
 class _Walk:
-    """One pass over a config; collects secrets, origins and problems on its way."""
+    """One pass over a config; collects what was read, from where, and what could not be."""
 
-    def __init__(self, environ: Mapping[str, str], base_dir: Path, root: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        base_dir: Path,
+        root: tuple[str, ...],
+        known: Mapping[str, str],
+    ) -> None:
         self._environ = environ
         self._base_dir = base_dir
         self._root = root
-        self.secrets: set[str] = set()
+        self._known = known
+        self.read: dict[str, str] = {}
+        self.stale: list[Problem] = []
         self.origins: dict[str, str] = {}
         self.problems: list[Problem] = []
 
@@ -176,18 +235,22 @@ class _Walk:
         if kind == "literal":
             return str(name)
         try:
-            secret = self._read(kind, name)
+            secret = self._look_up(kind, name)
         except UnusableError as error:
-            self._reject(where, str(error))
-            return ""
-        self.secrets.add(secret)
+            if text not in self._known:
+                self._reject(where, str(error))
+                return ""
+            secret = self._known[text]
+            reason = f"{error}; the value that was read before goes on"
+            self.stale.append(Problem(key_path(*self._root, *where), reason))
+        self.read[text] = secret
         self.origins[key_path(*where)] = text
         return secret
 
     def _reject(self, where: tuple[str | int, ...], reason: str) -> None:
         self.problems.append(Problem(key_path(*self._root, *where), reason))
 
-    def _read(self, kind: str, name: str) -> str:
+    def _look_up(self, kind: str, name: str) -> str:
         match kind:
             case "env":
                 return _from_variable(name, self._environ)

@@ -22,6 +22,29 @@ def apply_outcome(parts: Sequence[Part], outcome: said.Outcome) -> tuple[Part, .
     )
 
 
+def of_one(outcome: said.Outcome) -> said.Outcome:
+    """Return what an outcome means for a call to one recipient, which has no parts."""
+    if isinstance(outcome, said.Delivered) and len(outcome.parts) == 1:
+        part = outcome.parts[0].outcome
+        if not isinstance(part, said.Delivered):
+            return part
+    return outcome
+
+
+def still_open(outcome: said.Outcome) -> said.Retryable:
+    """Return the outcome of a call some of whose recipients are open after a send.
+
+    It waits as long as any of them asks for, and spends an attempt only if any was sent to.
+    """
+    named = [one for one in _by_recipient(outcome).values() if isinstance(one, said.Retryable)]
+    return said.Retryable(
+        reason="parts_open",
+        detail="Some recipients are still open.",
+        wait_s=max((one.wait_s for one in named if one.wait_s is not None), default=None),
+        sent=not named or any(one.sent for one in named),
+    )
+
+
 def close_open(parts: Sequence[Part], reason: str, detail: str) -> tuple[Part, ...]:
     """Return the parts with those still open given up."""
     return tuple(

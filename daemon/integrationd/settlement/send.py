@@ -45,7 +45,7 @@ def settle_send(
 ) -> Settlement:
     """Decide what becomes of a call in ``processing`` whose send came to ``outcome``."""
     after = of_parts.apply_outcome(parts, outcome) if parts else ()
-    whole = _whole(after, outcome) if parts else outcome
+    whole = _whole(after, outcome) if parts else of_parts.of_one(outcome)
     turn = _Turn(
         call=_counted(call, whole, started_ms),
         before=parts,
@@ -107,15 +107,14 @@ def _whole(parts: Sequence[Part], outcome: said.Outcome) -> said.Outcome:
     """
     if isinstance(outcome, said.Throttled):
         return outcome
-    worst, own_kinds = _worst(parts)
+    worst, own_kinds = _worst(parts, outcome)
     return outcome if isinstance(outcome, own_kinds) else worst
 
 
-def _worst(parts: Sequence[Part]) -> tuple[said.Outcome, tuple[type, ...]]:
+def _worst(parts: Sequence[Part], outcome: said.Outcome) -> tuple[said.Outcome, tuple[type, ...]]:
     """Return what the parts amount to, and which outcomes say the same."""
     if of_parts.has(parts, PartState.OPEN):
-        still = said.Retryable(reason="parts_open", detail="Some recipients are still open.")
-        return still, (said.Retryable,)
+        return of_parts.still_open(outcome), (said.Retryable,)
     if of_parts.has(parts, PartState.UNKNOWN):
         doubt = said.Uncertain(reason="parts_unknown", detail="Some recipients are in doubt.")
         return doubt, (said.Uncertain, said.Accepted)

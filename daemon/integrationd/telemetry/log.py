@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -13,8 +13,11 @@ from integrationd.events import (
     Bus,
     CallChanged,
     CallDamaged,
+    ConfigMoved,
     JournalMoved,
     LeaseLost,
+    LoopHeldUp,
+    PluginMoved,
 )
 from integrationd.masking import Masker
 
@@ -24,12 +27,13 @@ _LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_Fields: TypeAlias = MutableMapping[str, Any]
 _log = structlog.get_logger("integrationd")
 _TROUBLE = frozenset({"failed", "expired", "unknown"})
 
 
-def configure_logging(form: str, level: str, masker: Masker) -> None:
-    """Send the daemon's log to standard error.
+class LogOutput:
+    """The daemon's log on standard error; its form and level may change while it runs.
 
     Args:
         form: ``console`` or ``json``.
@@ -37,27 +41,45 @@ def configure_logging(form: str, level: str, masker: Masker) -> None:
         masker: Masks every value before it is written.
     """
 
-    def mask(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        masked: Mapping[str, Any] = masker.value(dict(fields))
+    def __init__(self, form: str, level: str, masker: Masker) -> None:
+        self._masker = masker
+        self.use(form, level)
+        structlog.configure(
+            processors=[
+                self._drop_what_is_below,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                self._mask,
+                self._render,
+            ],
+            # The level is looked at above, since loggers are kept and the level may change.
+            wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+            cache_logger_on_first_use=True,
+        )
+        # Libraries speak only when something is wrong.
+        form = "%(name)s: %(message)s"
+        logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
+
+    def use(self, form: str, level: str) -> None:
+        """Write in another form, or from another level on."""
+        self._dropped = frozenset(name for name, at in _LEVELS.items() if at < _LEVELS[level])
+        self._renderer: Any = structlog.processors.JSONRenderer()
+        if form == "console":
+            self._renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+
+    def _drop_what_is_below(self, _logger: Any, method: str, fields: _Fields) -> _Fields:
+        if method in self._dropped:
+            raise structlog.DropEvent
+        return fields
+
+    def _mask(self, _logger: Any, _method: str, fields: _Fields) -> Mapping[str, Any]:
+        masked: Mapping[str, Any] = self._masker.value(dict(fields))
         return masked
 
-    renderer: Any = structlog.processors.JSONRenderer()
-    if form == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            mask,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    # Libraries speak only when something is wrong.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    def _render(self, logger: Any, method: str, fields: _Fields) -> Any:
+        return self._renderer(logger, method, fields)
 
 
 def log_facts(bus: Bus) -> None:
@@ -68,6 +90,9 @@ def log_facts(bus: Bus) -> None:
     bus.subscribe(JournalMoved, _on_journal)
     bus.subscribe(LeaseLost, _on_lease_lost)
     bus.subscribe(CallDamaged, _on_damage)
+    bus.subscribe(ConfigMoved, _on_config)
+    bus.subscribe(PluginMoved, _on_plugin)
+    bus.subscribe(LoopHeldUp, _on_held_up)
 
 
 def _on_attempt(event: AttemptEnded) -> None:
@@ -120,3 +145,34 @@ def _on_lease_lost(event: LeaseLost) -> None:
 
 def _on_damage(event: CallDamaged) -> None:
     _log.error("call_damaged", call=event.call_id)
+
+
+def _on_config(event: ConfigMoved) -> None:
+    if event.state == "applied":
+        _log.info("config_applied", cause=event.cause, changes=list(event.told))
+    else:
+        _log.error(
+            "config_rejected",
+            cause=event.cause,
+            problems=list(event.told),
+            hint="The configuration from before goes on; mend the file.",
+        )
+
+
+def _on_plugin(event: PluginMoved) -> None:
+    match event.state:
+        case "loaded":
+            _log.info("plugin_loaded", plugin=event.code, path=event.path, digest=event.told)
+        case "gone":
+            _log.info("plugin_gone", plugin=event.code, path=event.path)
+        case _:
+            _log.error("plugin_rejected", path=event.path, reason=event.told)
+
+
+def _on_held_up(event: LoopHeldUp) -> None:
+    _log.error(
+        "event_loop_moves_again",
+        plugin=event.plugin or None,
+        at=f"{event.path}:{event.line}",
+        stood_still_s=round(event.seconds, 1),
+    )

@@ -19,8 +19,11 @@ from integrationd.events import (
     CallChanged,
     CallDamaged,
     Committed,
+    ConfigMoved,
     JournalMoved,
     LeaseLost,
+    LoopHeldUp,
+    PluginMoved,
 )
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -38,6 +41,7 @@ class Metrics:
     def __init__(self, bus: Bus) -> None:
         self._registry = CollectorRegistry(auto_describe=True)
         self._define_counters()
+        self._define_counters_of_changes()
         self._define_gauges()
         bus.subscribe(CallAccepted, self._on_accepted)
         bus.subscribe(CallChanged, self._on_changed)
@@ -46,6 +50,11 @@ class Metrics:
         bus.subscribe(LeaseLost, lambda _event: self._leases_lost.inc())
         bus.subscribe(CallDamaged, lambda _event: self._damaged.inc())
         bus.subscribe(JournalMoved, self._on_journal)
+        bus.subscribe(ConfigMoved, self._on_config)
+        bus.subscribe(PluginMoved, lambda event: self._plugins.labels(event.state).inc())
+        bus.subscribe(
+            LoopHeldUp, lambda event: self._held_up.labels(event.plugin).inc(event.seconds)
+        )
 
     def _define_counters(self) -> None:
         into = self._registry
@@ -82,6 +91,27 @@ class Metrics:
             "integrationd_calls_damaged", "Stored calls found damaged.", registry=into
         )
 
+    def _define_counters_of_changes(self) -> None:
+        into = self._registry
+        self._reloads = Counter(
+            "integrationd_config_reloads",
+            "Configurations taken over or refused.",
+            ["outcome"],
+            registry=into,
+        )
+        self._plugins = Counter(
+            "integrationd_plugin_changes",
+            "Plugin files taken over, refused, or gone.",
+            ["outcome"],
+            registry=into,
+        )
+        self._held_up = Counter(
+            "integrationd_event_loop_held_up_seconds",
+            "How long a plugin, or no known one, kept the daemon from doing anything else.",
+            ["plugin"],
+            registry=into,
+        )
+
     def _define_gauges(self) -> None:
         into = self._registry
         self._depth = Gauge(
@@ -104,6 +134,11 @@ class Metrics:
         self._ready = Gauge(
             "integrationd_journal_ready", "1 while new calls are accepted.", registry=into
         )
+        self._rejected = Gauge(
+            "integrationd_config_rejected",
+            "1 while the configuration file is refused and the one from before goes on.",
+            registry=into,
+        )
         version = Gauge(
             "integrationd_build_info", "The version, as a label.", ["version"], registry=into
         )
@@ -124,6 +159,10 @@ class Metrics:
     def _on_commit(self, event: Committed) -> None:
         self._commit.observe(event.seconds)
         self._writes.inc(event.writes)
+
+    def _on_config(self, event: ConfigMoved) -> None:
+        self._reloads.labels(event.state).inc()
+        self._rejected.set(1 if event.state == "rejected" else 0)
 
     def _on_journal(self, event: JournalMoved) -> None:
         self._ready.set(1 if event.condition == "ready" else 0)

@@ -1,0 +1,53 @@
+"""Routes of the configuration: how it stands, what a reload would do, and the reload."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from integrationd.api.parts import Parts
+from integrationd.api.ports import ReloadReport
+from integrationd.api.problems import Problem, problem
+from integrationd.api.replies import json_reply, problem_reply
+from integrationd.api.schemas import ConfigView
+
+
+class ConfigRoutes:
+    """The routes below ``/v1/config``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._configuration = parts.configuration
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/config", self.show),
+            Route("/v1/config/diff", self.diff),
+            Route("/v1/config/reload", self.reload, methods=["POST"]),
+        ]
+
+    async def show(self, _request: Request) -> Response:
+        """Show which configuration is in force."""
+        return json_reply(ConfigView.of(self._configuration.status())).as_response()
+
+    async def diff(self, _request: Request) -> Response:
+        """Show what a reload would do."""
+        return json_reply(await self._configuration.preview()).as_response()
+
+    async def reload(self, request: Request) -> Response:
+        """Reload; a configuration that is refused changes nothing."""
+        caller = request.scope["integrationd.caller"].name
+        report = await self._configuration.reload(f"asked by {caller}")
+        if report.outcome != "rejected":
+            return json_reply(report).as_response()
+        return problem_reply(_refusal(report)).as_response()
+
+
+def _refusal(report: ReloadReport) -> Problem:
+    told = "; ".join(f"{one.where}: {one.reason}" for one in report.problems)
+    return problem(
+        409,
+        "config_rejected",
+        f"the configuration was refused and the one from before goes on: {told}",
+        hint="Mend it and reload again, or see 'integrationd config check'.",
+        problems=report.problems,
+    )

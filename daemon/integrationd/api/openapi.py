@@ -1,0 +1,160 @@
+"""``GET /v1/openapi.json``: the API told to programs, from the models that the routes work with.
+
+One table says what each route takes and gives; schemas come from the structs themselves. The short
+forms are those of the contracts that are loaded at the moment.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from integrationd import __version__
+from integrationd.api.openapi_table import HEADERS, ROUTES, SUBMIT, Kept, OpenApi, Told
+from integrationd.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT
+from integrationd.api.parts import Parts
+from integrationd.api.problems import CONTENT_TYPE, Problem
+from integrationd.api.replies import json_reply
+from integrationd.api.schemas import CallRequest, CallView
+from integrationd.api.submit import OPTIONS
+from integrationd.call import CallState
+from integrationd.sdk.contract import Contract
+from integrationd.sdk.contracts import CATALOGUE
+
+_REFERENCE = "#/components/schemas/{name}"
+_VARIABLE = re.compile(r"\{(\w+)\}")
+_TEXT = {"type": "string"}
+_PROBLEM = {"$ref": "#/components/responses/Problem"}
+_Json: TypeAlias = dict[str, Any]
+
+
+class OpenApiRoutes:
+    """The route of the document."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._registry = parts.registry
+
+    def routes(self) -> list[Route]:
+        """Return the route."""
+        return [Route("/v1/openapi.json", self.show)]
+
+    async def show(self, _request: Request) -> Response:
+        """Show the API to programs."""
+        contracts = dict(CATALOGUE)
+        for plugin in self._registry.providers():
+            for name, served in plugin.operations.items():
+                contracts.setdefault(name, served.contract)
+        return json_reply(document(contracts.values())).as_response()
+
+
+def document(contracts: Iterable[Contract]) -> OpenApi:
+    """Return the document of the API, with a short form for each of the contracts."""
+    routes = dict(ROUTES)
+    for contract in contracts:
+        category, _, verb = contract.operation.partition(".")
+        routes["post", f"/v1/{category}/{verb}"] = _short_form(contract)
+    schemas = _Schemas(routes.values())
+    paths: dict[str, _Json] = {}
+    for (method, path), told in sorted(routes.items(), key=lambda each: each[0][::-1]):
+        paths.setdefault(path, {})[method] = _operation(method, path, told, schemas)
+    return OpenApi(
+        openapi="3.1.0",
+        info={"title": "integrationd", "version": __version__},
+        paths=paths,
+        components={
+            "schemas": schemas.components,
+            "responses": {"Problem": _content("What is wrong.", CONTENT_TYPE, schemas.of(Problem))},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+    )
+
+
+class _Schemas:
+    """The schemas of all models, each once.
+
+    A plugin's own model that has no JSON Schema is told as anything.
+    """
+
+    def __init__(self, routes: Iterable[Told]) -> None:
+        wanted = [Problem, CallRequest]
+        for told in routes:
+            for model in (told.takes, *told.gives.values()):
+                wanted += model if isinstance(model, tuple) else [model]
+        models = [model for model in dict.fromkeys(wanted) if _has_schema(model)]
+        found, self.components = msgspec.json.schema_components(models, ref_template=_REFERENCE)
+        self._of = dict(zip(models, found, strict=True))
+        problem = self.components["Problem"]
+        problem["properties"] = {"type": {"const": "about:blank"}, **problem["properties"]}
+
+    def of(self, model: Any) -> _Json:
+        """Return the schema of a model, as a reference; of a tuple, that of any of them."""
+        if isinstance(model, tuple):
+            return {"anyOf": [self.of(one) for one in model]}
+        return self._of.get(model, {})
+
+    def of_option(self, name: str) -> _Json:
+        """Return the schema of an option in the query."""
+        if name == "limit":
+            bounds = {"minimum": 1, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT}
+            return {"type": "integer", **bounds}
+        if name == "state":
+            return {"type": "string", "enum": list(CallState)}
+        kind, _, member = name.partition("_")
+        owner, key = ("Reference", member) if kind == "reference" else ("CallRequest", name)
+        found = self.components[owner]["properties"].get(key, _TEXT)
+        choices = [one for one in found.get("anyOf", ()) if one != {"type": "null"}]
+        return choices[0] if choices else dict(found)
+
+
+def _has_schema(model: Any) -> bool:
+    try:
+        msgspec.json.schema(model)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _short_form(contract: Contract) -> Told:
+    return Told(
+        summary=contract.summary or f"Accept a call of {contract.operation}.",
+        gives={200: CallView, 202: (CallView, Kept)},
+        takes=contract.request,
+        query=OPTIONS,
+        headers=SUBMIT,
+        problems=() if contract.effect else (504,),
+    )
+
+
+def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
+    answers: _Json = {str(status): _PROBLEM for status in told.problems}
+    for status, model in told.gives.items():
+        kind = "text/plain" if model is str else "application/json"
+        answers[str(status)] = _content(told.summary, kind, schemas.of(model))
+    operation: _Json = {
+        "operationId": "_".join(re.findall(r"\w+", f"{method} {path}")),
+        "summary": told.summary,
+        "security": [] if told.is_open else [{"key": []}, {}],
+        "parameters": [
+            *(_parameter("path", name, _TEXT) for name in _VARIABLE.findall(path)),
+            *(_parameter("query", name, schemas.of_option(name)) for name in told.query),
+            *(_parameter("header", name, _TEXT, HEADERS[name]) for name in told.headers),
+        ],
+        "responses": {**answers, "default": _PROBLEM},
+    }
+    if told.takes is not None:
+        body = _content("", "application/json", schemas.of(told.takes))["content"]
+        operation["requestBody"] = {"required": True, "content": body}
+    return operation
+
+
+def _parameter(place: str, name: str, schema: _Json, description: str = "") -> _Json:
+    told = {"in": place, "name": name, "required": place == "path", "schema": schema}
+    return {**told, "description": description} if description else told
+
+
+def _content(description: str, kind: str, schema: _Json) -> _Json:
+    return {"description": description, "content": {kind: {"schema": schema}}}

@@ -1,0 +1,61 @@
+"""The chronicle: what happens to the daemon itself, appended to the event log."""
+
+from collections import deque
+
+import anyio
+
+from integrationd.call import EventRecord
+from integrationd.clock import Clock
+from integrationd.errors import JournalError
+from integrationd.events import Bus, ConfigMoved, PluginMoved
+from integrationd.journal import Journal
+
+PAUSE_S = 1.0
+# Behind a journal that stays full the oldest facts go first.
+LONGEST_QUEUE = 1000
+
+
+class Chronicle:
+    """Appends reloads and changes of plugins to the event log, however full the disk is meanwhile.
+
+    Args:
+        journal: Where the event log is.
+        bus: Where facts are told.
+        clock: Where time is read.
+    """
+
+    def __init__(self, journal: Journal, bus: Bus, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._waiting: deque[tuple[EventRecord, int]] = deque(maxlen=LONGEST_QUEUE)
+        self._stirred = anyio.Event()
+        bus.subscribe(ConfigMoved, self._on_config)
+        bus.subscribe(PluginMoved, self._on_plugin)
+
+    async def run(self) -> None:
+        """Append what is told, for the daemon's life."""
+        while True:
+            self._stirred = anyio.Event()
+            if not self._waiting:
+                await self._stirred.wait()
+                continue
+            event, at_ms = self._waiting[0]
+            try:
+                await self._journal.events.append(event, at_ms)
+            except JournalError:
+                await self._clock.sleep(PAUSE_S)
+                continue
+            if self._waiting and self._waiting[0][0] is event:
+                self._waiting.popleft()
+
+    def _on_config(self, moved: ConfigMoved) -> None:
+        data = {"cause": moved.cause, "told": list(moved.told)}
+        self._add(EventRecord(type=f"config.{moved.state}", data=data))
+
+    def _on_plugin(self, moved: PluginMoved) -> None:
+        data = {"path": moved.path, "plugin": moved.code, "told": moved.told}
+        self._add(EventRecord(type=f"plugin.{moved.state}", data=data))
+
+    def _add(self, event: EventRecord) -> None:
+        self._waiting.append((event, self._clock.now_ms()))
+        self._stirred.set()

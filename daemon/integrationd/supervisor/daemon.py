@@ -1,0 +1,254 @@
+"""The composition root: builds the parts, starts them in order, drains them in reverse."""
+
+import gc
+import secrets
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from integrationd import __version__
+from integrationd.api.accept import Acceptor
+from integrationd.api.app import Api
+from integrationd.api.auth import Access
+from integrationd.api.parts import Parts
+from integrationd.api.server import ApiServer
+from integrationd.api.submit import Submitter
+from integrationd.api.waiting import Waiters
+from integrationd.clock import Clock
+from integrationd.delivery.service import Delivery, Surroundings
+from integrationd.events import Bus, JournalMoved
+from integrationd.journal import (
+    Condition,
+    Journal,
+    Retention,
+    load_or_make_key,
+    read_secret,
+    write_secret,
+)
+from integrationd.masking import Masker
+from integrationd.registry import Connection, Registry, Shelf, builtin_plugins
+from integrationd.registry.trial import Trial
+from integrationd.supervisor.chronicle import Chronicle
+from integrationd.supervisor.greeting import greet
+from integrationd.supervisor.heartbeat import Heartbeat
+from integrationd.supervisor.listeners import bind
+from integrationd.supervisor.live import Live, kept_by, limits_by
+from integrationd.supervisor.place import Place
+from integrationd.supervisor.reload import Around, Reloader
+from integrationd.supervisor.snapshot import Snapshot, Source
+from integrationd.supervisor.watch import Watcher
+from integrationd.telemetry import LogOutput, Metrics, log_facts
+
+REQUEST_GRACE_S = 5.0
+# No setting allows more; the server keeps to the one that is in force.
+BODY_LIMIT_BYTES = 1024 * 1024
+
+
+class Daemon:
+    """One running daemon.
+
+    Args:
+        source: Where the configuration is read.
+        snapshot: The configuration to begin with.
+        clock: The time source.
+    """
+
+    def __init__(self, source: Source, snapshot: Snapshot, clock: Clock) -> None:
+        self._source = source
+        self._snapshot = snapshot
+        self._settings = snapshot.settings
+        self._clock = clock
+        self._bus = Bus()
+        self._stopping = anyio.Event()
+        self._ready = anyio.Event()
+        self._masker = Masker(snapshot.secrets())
+        log = self._settings.log
+        self._output = LogOutput(log.format, log.level, self._masker)
+        self._log = structlog.get_logger("integrationd")
+        log_facts(self._bus)
+        # Before the journal is opened, so that it hears of that.
+        self._metrics = Metrics(self._bus)
+        self._bus.subscribe(JournalMoved, self._on_journal)
+        self._reloader: Reloader | None = None
+
+    def stop(self) -> None:
+        """Begin to stop: accept nothing more, let attempts finish, settle the rest."""
+        self._stopping.set()
+
+    async def reload(self, cause: str) -> None:
+        """Take over what has changed; while the daemon is only starting there is nothing to do."""
+        if self._reloader is not None:
+            await self._reloader.reload(cause)
+
+    def _on_journal(self, event: JournalMoved) -> None:
+        if event.condition == Condition.READY:
+            self._ready.set()
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        key = load_or_make_key(self._settings.instance_key_file)
+        api_key = _load_or_make_api_key(self._settings.api_key_file)
+        trial = Trial(self._clock)
+        shelf, registry = await self._load_plugins(trial)
+        await registry.replace(self._snapshot.specs())
+        journal = Journal(self._settings.journal.path, key, self._bus, self._clock)
+        retention = Retention(journal, self._clock, kept_by(self._settings), key)
+        try:
+            await journal.open()
+            delivery = self._delivery(journal, retention, registry)
+            access = Access(
+                api_key, self._settings.api.allowed_uids, str(self._settings.api_key_file)
+            )
+            live = Live(delivery, retention, access, self._masker, self._output)
+            self._reloader = self._reloading(journal, registry, shelf, trial, live)
+            await self._serve(journal, registry, delivery, access, live)
+        finally:
+            await registry.aclose()
+            await journal.close()
+            self._log.info("stopped")
+
+    async def _load_plugins(self, trial: Trial) -> tuple[Shelf, Registry]:
+        # The built-in plugins come with the program, so nothing is to be found out about them.
+        shelf = await Shelf().read(
+            self._snapshot.plugin_files(), self._clock, trial.sparing(builtin_plugins())
+        )
+        registry = Registry(shelf.collated({}))
+        for fault in registry.faults:
+            self._log.error("plugin_rejected", fault=str(fault))
+        return shelf, registry
+
+    def _delivery(self, journal: Journal, retention: Retention, registry: Registry) -> Delivery:
+        return Delivery(
+            Surroundings(
+                journal=journal,
+                retention=retention,
+                registry=registry,
+                settings=self._settings,
+                bus=self._bus,
+                clock=self._clock,
+                maskers=self._snapshot.maskers(),
+                jitter=secrets.SystemRandom(),
+                renew=self._renewed,
+            )
+        )
+
+    async def _renewed(self, connection: Connection) -> bool:
+        return self._reloader is not None and await self._reloader.renewed(connection)
+
+    def _reloading(
+        self, journal: Journal, registry: Registry, shelf: Shelf, trial: Trial, live: Live
+    ) -> Reloader:
+        async def waiting() -> dict[str, int]:
+            return await journal.ledger.open_calls()
+
+        around = Around(
+            source=self._source,
+            registry=registry,
+            clock=self._clock,
+            bus=self._bus,
+            examine=trial.examine,
+            take_over=live.use,
+            waiting=waiting,
+        )
+        return Reloader(around, self._snapshot, shelf)
+
+    async def _serve(
+        self,
+        journal: Journal,
+        registry: Registry,
+        delivery: Delivery,
+        access: Access,
+        live: Live,
+    ) -> None:
+        waiters = Waiters(self._bus, self._clock)
+        api = self._api(journal, registry, delivery, waiters, access)
+        async with anyio.create_task_group() as group:
+            server = ApiServer(api, bind(self._settings.api), limits_by(self._settings))
+            live.server = server
+            group.start_soon(journal.run, name="journal keeper")
+            group.start_soon(server.serve, name="api")
+            await server.started()
+            self._log.info("started", version=__version__, journal=str(self._settings.journal.path))
+            greet(self._settings)
+            # What is there now stays for the daemon's life.
+            gc.collect()
+            gc.freeze()
+            self._begin_keeping_up(group, journal, registry)
+            delivered = anyio.Event()
+            group.start_soon(self._deliver, delivery, delivered, name="delivery")
+            await self._stopping.wait()
+            self._log.info("stopping", grace_s=delivery.grace_s)
+            server.stop_accepting()
+            waiters.close()
+            delivery.drain()
+            self._ready.set()
+            await delivered.wait()
+            await server.close(REQUEST_GRACE_S)
+            group.cancel_scope.cancel()
+
+    def _begin_keeping_up(self, group: TaskGroup, journal: Journal, registry: Registry) -> None:
+        """Start what keeps the daemon up to date with its files, and an eye on itself."""
+        reloader = self._reloader
+        if reloader is None:
+            return
+        watcher = Watcher(
+            self._clock,
+            reloader.watched_files,
+            reloader.watched_trees,
+            lambda: reloader.reload("a file has changed", again=False),
+        )
+        chronicle = Chronicle(journal, self._bus, self._clock)
+        group.start_soon(reloader.run, name="reloader")
+        group.start_soon(watcher.run, name="watcher")
+        group.start_soon(chronicle.run, name="chronicle")
+        group.start_soon(Heartbeat(registry, self._clock, self._bus).run, name="heartbeat")
+
+    async def _deliver(self, delivery: Delivery, delivered: anyio.Event) -> None:
+        """Deliver once the journal is ready; with a full disk that may be long after the start."""
+        try:
+            await self._ready.wait()
+            if not self._stopping.is_set():
+                await delivery.run()
+        finally:
+            delivered.set()
+
+    def _api(
+        self,
+        journal: Journal,
+        registry: Registry,
+        delivery: Delivery,
+        waiters: Waiters,
+        access: Access,
+    ) -> Api:
+        place = Place(delivery)
+        if self._reloader is None:
+            raise RuntimeError("the API shows the configuration, so that comes first")
+        parts = Parts(
+            journal=journal,
+            registry=registry,
+            placement=place,
+            lines=place,
+            configuration=self._reloader,
+            submitter=Submitter(Acceptor(journal, place, self._clock), journal, waiters),
+            masker=self._masker,
+            metrics=self._metrics,
+            clock=self._clock,
+            started_at_ms=self._clock.now_ms(),
+        )
+        return Api(parts, access, BODY_LIMIT_BYTES)
+
+
+def _load_or_make_api_key(path: Path) -> str:
+    """Return the key that TCP clients show; the first start makes it.
+
+    Raises:
+        ConfigError: The file is open to others, or holds no key.
+    """
+    try:
+        return read_secret(path)
+    except FileNotFoundError:
+        key = f"idk_{secrets.token_urlsafe(32)}"
+        write_secret(path, key + "\n")
+        return key

@@ -1,0 +1,68 @@
+"""What of a configuration a running daemon takes over besides its connections."""
+
+from integrationd.api.admission import Limits
+from integrationd.api.auth import Access
+from integrationd.api.server import ApiServer
+from integrationd.delivery.service import Delivery
+from integrationd.journal import Kept, Retention
+from integrationd.masking import Masker
+from integrationd.settings import Settings
+from integrationd.supervisor.snapshot import Snapshot
+from integrationd.telemetry import LogOutput
+
+
+class Live:
+    """The parts that go on under another configuration.
+
+    Attributes:
+        server: The server, once it has been made.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        retention: Retention,
+        access: Access,
+        masker: Masker,
+        output: LogOutput,
+    ) -> None:
+        self._delivery = delivery
+        self._retention = retention
+        self._access = access
+        self._masker = masker
+        self._output = output
+        self.server: ApiServer | None = None
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Have all of them go on under a configuration; the registry has its connections."""
+        settings = snapshot.settings
+        # First, so that no new secret is ever shown.
+        self._masker.learn(snapshot.secrets())
+        self._delivery.use(settings, snapshot.maskers())
+        self._retention.use(kept_by(settings))
+        self._access.allow(settings.api.allowed_uids)
+        if self.server is not None:
+            self.server.use(limits_by(settings))
+        self._output.use(settings.log.format, settings.log.level)
+
+
+def kept_by(settings: Settings) -> Kept:
+    """Return how long each class is kept."""
+    kept = settings.retention
+    return Kept(
+        calls_ms=round(kept.calls * 1000),
+        attempts_ms=round(kept.attempts * 1000),
+        events_ms=round(kept.events * 1000),
+    )
+
+
+def limits_by(settings: Settings) -> Limits:
+    """Return what clients of the API may ask."""
+    api = settings.api
+    return Limits(
+        first_byte_s=api.header_timeout,
+        header_s=api.header_timeout,
+        body_s=api.body_timeout,
+        max_connections=api.max_connections,
+        max_body_bytes=api.max_body,
+    )

@@ -1,0 +1,45 @@
+"""Delivery as the API sees it."""
+
+from integrationd.api.ports import LineStatus
+from integrationd.call import Call
+from integrationd.delivery.service import Delivery
+from integrationd.registry import Connection
+
+
+class Place:
+    """Delivery as the API sees it."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def for_new_call(self, operation: str, requested: str | None) -> Connection | None:
+        """Return the connection that a new call would go through; None where its route holds."""
+        return self._delivery.routing.for_new_call(operation, requested)
+
+    def of_lane(self, lane: str) -> Connection | None:
+        """Return the connection that serves a lane now."""
+        return self._delivery.routing.of_lane(lane)
+
+    def why_none(self, call: Call) -> str | None:
+        """Say why a pending call has no connection, or None if it has one."""
+        return self._delivery.routing.why_none(call)
+
+    def give_up_after_s(self, connection: Connection | None) -> float:
+        """Return how long a call through the connection is tried, in seconds."""
+        return self._delivery.give_up_after_s(connection)
+
+    def line_status(self, connection: str) -> LineStatus:
+        """Return how a connection's line stands."""
+        gate = self._delivery.gate(connection).status()
+        return LineStatus(
+            breaker=gate.breaker,
+            breaker_until_ms=gate.breaker_until_ms,
+            running=gate.running,
+            concurrency=gate.concurrency,
+            rate_limit=gate.rate_limit,
+            next_ms=gate.next_ms,
+        )
+
+    async def reset_breaker(self, connection: str, by: str) -> None:
+        """Close a connection's breaker by hand."""
+        await self._delivery.reset_breaker(connection, by)

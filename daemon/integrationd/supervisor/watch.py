@@ -1,0 +1,145 @@
+"""Watching files: whatever the configuration is made of, a change of it asks for a reload.
+
+Directories are watched rather than files, since editors and deployments put a new file in the place
+of the old one. A storm of edits is one reload: it begins when nothing has changed for a moment, and
+what changes during it is seen by the next.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import anyio
+import structlog
+import watchfiles
+
+from integrationd.clock import Clock
+
+QUIET_S = 0.15
+LONGEST_STORM_S = 1.0
+RETRY_S = 5.0
+_STEP_MS = 50
+
+
+class Watcher:
+    """Asks for a reload when a watched file has changed.
+
+    Args:
+        clock: Measures how long nothing has changed.
+        files: Returns the single files to watch; they need not exist.
+        trees: Returns the directories to watch with everything below them.
+        on_change: Called once for each storm of changes; whatever it raises ends the watching.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        files: Callable[[], Iterable[Path]],
+        trees: Callable[[], Iterable[Path]],
+        on_change: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._clock = clock
+        self._files = files
+        self._trees = trees
+        self._on_change = on_change
+        self._log = structlog.get_logger("integrationd.watch")
+
+    async def run(self) -> None:
+        """Watch for the daemon's life."""
+        while True:
+            watched = self._watched()
+            try:
+                await self._watch(watched)
+            except (OSError, RuntimeError) as error:
+                # For one, the system has no more watches to give; a signal still reloads.
+                self._log.warning("cannot_watch", reason=str(error), retry_s=RETRY_S)
+                await self._clock.sleep(RETRY_S)
+
+    def _watched(self) -> "_Watched":
+        trees = frozenset(tree for tree in self._trees() if tree.is_dir())
+        return _Watched(files=_with_targets(self._files()), trees=trees)
+
+    async def _watch(self, watched: "_Watched") -> None:
+        """Watch until a change has led to other files or directories."""
+        stop, storm = anyio.Event(), _Storm()
+        async with anyio.create_task_group() as group:
+            for places, recursive in ((watched.parents(), False), (watched.trees, True)):
+                if places:
+                    group.start_soon(self._listen, places, recursive, watched, storm, stop)
+            while self._watched() == watched:
+                await storm.begins()
+                await self._settle(storm)
+                await self._on_change()
+            stop.set()
+
+    async def _settle(self, storm: "_Storm") -> None:
+        """Wait until nothing has changed for a moment, but not for ever."""
+        until = self._clock.monotonic() + LONGEST_STORM_S
+        while storm.goes_on() and self._clock.monotonic() < until:
+            await self._clock.sleep(QUIET_S)
+
+    async def _listen(
+        self,
+        places: Iterable[Path],
+        recursive: bool,
+        watched: "_Watched",
+        storm: "_Storm",
+        stop: anyio.Event,
+    ) -> None:
+        async for _found in watchfiles.awatch(
+            *places,
+            watch_filter=lambda _change, path: watched.concerns(Path(path)),
+            debounce=_STEP_MS,
+            step=_STEP_MS,
+            stop_event=stop,
+            recursive=recursive,
+            ignore_permission_denied=True,
+        ):
+            storm.stir()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Watched:
+    """Single files, and directories with all plugin files below them."""
+
+    files: frozenset[Path]
+    trees: frozenset[Path]
+
+    def parents(self) -> frozenset[Path]:
+        return frozenset(file.parent for file in self.files if file.parent.is_dir())
+
+    def concerns(self, path: Path) -> bool:
+        if path in self.files:
+            return True
+        # A directory that comes or goes may have taken plugin files with it.
+        is_code = path.suffix in ("", ".py") and path.name != "__pycache__"
+        return is_code and any(path.is_relative_to(tree) for tree in self.trees)
+
+
+class _Storm:
+    """Changes that nobody has looked at yet."""
+
+    def __init__(self) -> None:
+        self._stirred = anyio.Event()
+
+    def stir(self) -> None:
+        self._stirred.set()
+
+    async def begins(self) -> None:
+        await self._stirred.wait()
+
+    def goes_on(self) -> bool:
+        """Say whether anything has changed since this was last asked."""
+        stirred, self._stirred = self._stirred.is_set(), anyio.Event()
+        return stirred
+
+
+def _with_targets(files: Iterable[Path]) -> frozenset[Path]:
+    """Return files together with what they are links to, since either may be replaced."""
+    found: set[Path] = set()
+    for file in files:
+        found.add(file.absolute())
+        with contextlib.suppress(OSError, RuntimeError):
+            found.add(file.resolve())
+    return frozenset(found)
