@@ -29,6 +29,16 @@ _REFERENCE = "#/components/schemas/{name}"
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _TEXT = {"type": "string"}
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
+_FILTERS = {
+    "limit": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": LARGEST_LIMIT,
+        "default": DEFAULT_LIMIT,
+    },
+    "state": {"type": "string", "enum": list(CallState)},
+}
+_NOT_YET = frozenset({"ordering_key"})
 _Json: TypeAlias = dict[str, Any]
 
 
@@ -97,12 +107,7 @@ class _Schemas:
         return self._of.get(model, {})
 
     def of_option(self, name: str) -> _Json:
-        """Return the schema of an option in the query."""
-        if name == "limit":
-            bounds = {"minimum": 1, "maximum": LARGEST_LIMIT, "default": DEFAULT_LIMIT}
-            return {"type": "integer", **bounds}
-        if name == "state":
-            return {"type": "string", "enum": list(CallState)}
+        """Return the schema of an option of a short form."""
         kind, _, member = name.partition("_")
         owner, key = ("Reference", member) if kind == "reference" else ("CallRequest", name)
         found = self.components[owner]["properties"].get(key, _TEXT)
@@ -123,7 +128,7 @@ def _short_form(contract: Contract) -> Told:
         summary=contract.summary or f"Accept a call of {contract.operation}.",
         gives={200: CallView, 202: (CallView, Kept)},
         takes=contract.request,
-        query=OPTIONS,
+        query=[name for name in OPTIONS if name not in _NOT_YET],
         headers=SUBMIT,
         problems=() if contract.effect else (504,),
     )
@@ -134,14 +139,15 @@ def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
     for status, model in told.gives.items():
         kind = "text/plain" if model is str else "application/json"
         answers[str(status)] = _content(told.summary, kind, schemas.of(model))
+    option = schemas.of_option if told.takes is not None else _filter
     operation: _Json = {
         "operationId": "_".join(re.findall(r"\w+", f"{method} {path}")),
         "summary": told.summary,
         "security": [] if told.is_open else [{"key": []}, {}],
         "parameters": [
             *(_parameter("path", name, _TEXT) for name in _VARIABLE.findall(path)),
-            *(_parameter("query", name, schemas.of_option(name)) for name in told.query),
-            *(_parameter("header", name, _TEXT, HEADERS[name]) for name in told.headers),
+            *(_parameter("query", name, option(name)) for name in told.query),
+            *(_parameter("header", name, HEADERS[name]) for name in told.headers),
         ],
         "responses": {**answers, "default": _PROBLEM},
     }
@@ -151,9 +157,12 @@ def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
     return operation
 
 
-def _parameter(place: str, name: str, schema: _Json, description: str = "") -> _Json:
-    told = {"in": place, "name": name, "required": place == "path", "schema": schema}
-    return {**told, "description": description} if description else told
+def _filter(name: str) -> _Json:
+    return _FILTERS.get(name, _TEXT)
+
+
+def _parameter(place: str, name: str, schema: _Json) -> _Json:
+    return {"in": place, "name": name, "required": place == "path", "schema": schema}
 
 
 def _content(description: str, kind: str, schema: _Json) -> _Json:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from integrationd.api.accept import KEY_LIMIT
 from integrationd.api.call_routes import FILTERS
 from integrationd.api.ports import ReloadReport
 from integrationd.api.resource_routes import ATTEMPT_FILTERS
@@ -91,9 +92,17 @@ class Told:
 
 SUBMIT = ("Prefer", "Idempotency-Key")
 _PAGE = ("limit", "cursor")
-HEADERS = {
-    "Prefer": "wait=N: answer when the call is settled, or after N seconds, at most 60.",
-    "Idempotency-Key": "The same key and request give the same call; 1 to 255 characters.",
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "Prefer": {
+        "type": "string",
+        "description": "wait=N: answer when the call is settled, or after N seconds, at most 60.",
+    },
+    "Idempotency-Key": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": KEY_LIMIT,
+        "description": "Printable; the same key and request give the same call.",
+    },
 }
 _CONNECTION = "/v1/connections/{name}"
 _CALL = "/v1/calls/{call_id}"

@@ -1,7 +1,7 @@
 """What goes over the wire: requests and views, as structs that encode to JSON directly."""
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,9 @@ PRIORITIES: dict[str, Priority] = {
 _PRIORITY_NAMES = {priority: name for name, priority in PRIORITIES.items()}
 
 
+Moment: TypeAlias = Annotated[
+    dt.datetime, msgspec.Meta(tz=True, description="A time of RFC 3339, with its zone.")
+]
 _NULL = msgspec.Raw(b"null")
 _EMPTY = msgspec.Raw(b"{}")
 
@@ -52,8 +55,8 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tenant: str | None = None
     priority: PriorityName = "normal"
     ordering_key: str | None = None
-    not_before: dt.datetime | None = None
-    expires_at: dt.datetime | None = None
+    not_before: Moment | None = None
+    expires_at: Moment | None = None
     expires_in: float | None = None
     reference: Reference | None = None
     metadata: msgspec.Raw = _raw(_NULL)

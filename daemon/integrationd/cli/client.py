@@ -75,7 +75,12 @@ class Answer:
 
 
 class ProblemError(CommandError):
-    """The daemon answered with an error; ``body`` is the JSON that says which."""
+    """The daemon answered with an error.
+
+    Attributes:
+        body: The JSON that says which.
+        problem: The same, decoded.
+    """
 
     def __init__(self, status: int, body: bytes, problem: Mapping[str, Any]) -> None:
         told = str(problem.get("detail") or problem.get("title") or f"status {status}")
@@ -84,6 +89,7 @@ class ProblemError(CommandError):
             f"{told} (at {pointer})" if pointer else told, hint=str(problem.get("hint") or "")
         )
         self.body = body
+        self.problem = problem
 
 
 class UnreachableError(CommandError):

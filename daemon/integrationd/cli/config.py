@@ -1,4 +1,4 @@
-"""``config check``: is the configuration sound? It needs no daemon."""
+"""``config``: is it sound, what would a reload do, and what may stand in it?"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,10 +9,14 @@ import click
 
 from integrationd.cli.check import Report, check
 from integrationd.cli.exits import CommandError, Exit
+from integrationd.cli.reload import in_words
 from integrationd.cli.render import Table, clean, paint
+from integrationd.cli.session import Session, with_session
 from integrationd.cli.terminal import Terminal
 from integrationd.errors import ConfigError
-from integrationd.settings import Problem, find_config
+from integrationd.registry import builtin_plugins, load_plugins, plugin_files
+from integrationd.settings import Problem, find_config, load
+from integrationd.settings.schema import config_schema
 
 _HEADERS = ("CONNECTION", "PROVIDER", "ENVIRONMENT", "OPERATIONS")
 
@@ -52,6 +56,37 @@ def check_config(ctx: click.Context, file: Path | None, as_json: bool) -> None:
         terminal.say("\n".join(_summary(report, terminal.room)))
     if not report.is_ok:
         raise CommandError(_rejection(report), code=Exit.CONFIG)
+
+
+@config.command("diff")
+@with_session
+def diff_config(session: Session) -> None:
+    """Show what a reload would do to the running daemon; changes nothing, exits 4 if refused."""
+    answer = session.daemon.get("/v1/config/diff")
+    session.show(answer, lambda view: "\n".join(in_words(view, has_happened=False)))
+    if answer.value.get("outcome") == "rejected":
+        click.get_current_context().exit(Exit.CONFIG)
+
+
+@config.command("schema")
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
+@click.pass_context
+def show_schema(ctx: click.Context, file: Path | None) -> None:
+    """Print the JSON Schema of the configuration, for editors.
+
+    It knows the built-in providers and, where FILE or the usual configuration can be read, those
+    of its [plugins] paths.
+    """
+    terminal: Terminal = ctx.find_root().obj
+    places = [builtin_plugins()]
+    try:
+        places += load(find_config(file, terminal.environ), terminal.environ).plugins.paths
+    except ConfigError:
+        if file is not None:
+            raise
+    plugins = load_plugins(plugin_files(places), terminal.clock)
+    schemas = {code: one.config_schema for code, one in plugins.versions.items()}
+    terminal.say_value(config_schema(schemas))
 
 
 def _as_json(report: Report) -> dict[str, Any]:

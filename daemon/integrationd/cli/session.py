@@ -150,7 +150,8 @@ def _configured(named: Path | None, environ: Mapping[str, str]) -> Address:
     except ConfigError:
         return Address(socket=settings.ApiSettings().socket)
     try:
-        found = settings.load(path, environ)
+        # Not the whole: it may be what is wrong elsewhere in the file that brings somebody here.
+        found = settings.load_addresses(path, environ)
     except settings.RejectedConfigError as error:
         hint = "Mend it, or say where the daemon listens with --socket."
         raise CommandError(str(error), hint=hint, code=Exit.CONFIG) from error

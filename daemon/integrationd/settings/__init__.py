@@ -1,7 +1,7 @@
 """The configuration: what it may say, how it is read, and where its secrets come from."""
 
 from integrationd.settings.changes import Change, changes, needing_restart
-from integrationd.settings.load import find_config, load
+from integrationd.settings.load import find_config, load, load_addresses
 from integrationd.settings.model import (
     ApiSettings,
     BreakerOverride,
@@ -47,6 +47,7 @@ __all__ = [
     "changes",
     "find_config",
     "load",
+    "load_addresses",
     "needing_restart",
     "referenced_files",
     "resolve",

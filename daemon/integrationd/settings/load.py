@@ -113,6 +113,28 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+def load_addresses(path: Path, environ: Mapping[str, str]) -> FixedTables:
+    """Read only what says where the daemon listens and keeps its key; the rest may be wrong.
+
+    Args:
+        path: As for :func:`load`.
+        environ: As for :func:`load`.
+
+    Raises:
+        RejectedConfigError: The file is no TOML, or these tables cannot be used.
+    """
+    source = path.absolute()
+    overrides = _overrides(environ)
+    document = _merged(_parse(source, _read_text(source)), overrides)
+    tables = {name: document[name] for name in ("api", "journal") if name in document}
+    try:
+        return FixedTables.model_validate(tables, context={BASE_DIR: source.parent})
+    except pydantic.ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        found = (_problem(each["loc"], each["type"], each["msg"], overrides) for each in details)
+        raise _rejected(source, found) from None
+
+
 def _rejected(path: Path, problems: Iterator[Problem]) -> RejectedConfigError:
     """List the problems up to a limit, since each takes time and a file may hold a great many."""
     listed = list(itertools.islice(problems, PROBLEM_LIMIT))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 
@@ -130,21 +130,45 @@ def _plain_number(value: object) -> float | None:
     return None
 
 
+def _written(description: str, pattern: re.Pattern[str]) -> WithJsonSchema:
+    """Describe to editors how the file writes a value that is a number here."""
+    forms = [{"type": "number"}, {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}]
+    return WithJsonSchema({"description": description, "anyOf": forms})
+
+
 Count: TypeAlias = Annotated[int, BeforeValidator(refuse_bool)]
 Number: TypeAlias = Annotated[float, BeforeValidator(refuse_bool)]
-Size: TypeAlias = Annotated[int, BeforeValidator(parse_size)]
-Rate: TypeAlias = Annotated[float, BeforeValidator(parse_rate), AfterValidator(rate_in_bounds)]
+Size: TypeAlias = Annotated[
+    int, BeforeValidator(parse_size), _written('a size such as "64KiB", or bytes', _SIZE_PATTERN)
+]
+Rate: TypeAlias = Annotated[
+    float,
+    BeforeValidator(parse_rate),
+    AfterValidator(rate_in_bounds),
+    _written('a rate such as "20/s", or calls per second', _RATE_PATTERN),
+]
+_DURATION = _written('a time such as "30s" or "15m", or seconds', _DURATION_PATTERN)
 Timeout: TypeAlias = Annotated[
     float,
     BeforeValidator(parse_duration),
     AfterValidator(duration_between(0.001, 10 * MINUTE_S)),
+    _DURATION,
 ]
 Delay: TypeAlias = Annotated[
-    float, BeforeValidator(parse_duration), AfterValidator(duration_between(0.001, DAY_S))
+    float,
+    BeforeValidator(parse_duration),
+    AfterValidator(duration_between(0.001, DAY_S)),
+    _DURATION,
 ]
 Margin: TypeAlias = Annotated[
-    float, BeforeValidator(parse_duration), AfterValidator(duration_between(1, 10 * MINUTE_S))
+    float,
+    BeforeValidator(parse_duration),
+    AfterValidator(duration_between(1, 10 * MINUTE_S)),
+    _DURATION,
 ]
 Period: TypeAlias = Annotated[
-    float, BeforeValidator(parse_duration), AfterValidator(duration_between(1, 3650 * DAY_S))
+    float,
+    BeforeValidator(parse_duration),
+    AfterValidator(duration_between(1, 3650 * DAY_S)),
+    _DURATION,
 ]
