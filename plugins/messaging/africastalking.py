@@ -1,7 +1,6 @@
 """Africa's Talking: text messages to phones in Africa, one or many, and the account's balance."""
 
 import asyncio
-import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -179,7 +178,7 @@ class AfricasTalking(Provider):
     @operation("sms.send_bulk", repeat_safe=False)
     async def send_bulk(self, request: SmsSendBulk, ctx: Context) -> Outcome:
         """Hand a message to many over, batch by batch, for those who have not got it yet."""
-        numbers = ctx.open_recipients or request.recipients
+        numbers = ctx.open_recipients
         if len(numbers) <= self.config.batch_size:
             said = await self._hand_over(numbers, request, ctx)
         else:
@@ -188,7 +187,7 @@ class AfricasTalking(Provider):
             return said
         # What earlier attempts cost is not known here, and half a sum would be a wrong one.
         result = _total(said.values()) if len(numbers) == len(request.recipients) else {}
-        return _of_all(said, result, has_parts=bool(ctx.open_recipients))
+        return _of_all(said, result)
 
     @operation("sms.balance", repeat_safe=True)
     async def balance(self, _request: SmsBalance, ctx: Context) -> Outcome:
@@ -398,14 +397,11 @@ def _total(outcomes: Iterable[PartOutcome]) -> dict[str, str]:
     return {"currency": currencies.pop(), "cost": f"{total:f}"}
 
 
-def _of_all(said: Said, total: Mapping[str, str], *, has_parts: bool) -> Outcome:
+def _of_all(said: Said, total: Mapping[str, str]) -> Outcome:
     """Join what was said about each recipient into the outcome of the whole."""
     first = next(iter(said.values()))
     if all(isinstance(outcome, Retryable) for outcome in said.values()):
         return first
-    if not has_parts:
-        # A bulk to one is a call without parts, and stands or falls with that one.
-        return dataclasses.replace(first, result=total) if isinstance(first, Delivered) else first
     return Delivered(
         result=total,
         parts=[Part(recipient=number, outcome=outcome) for number, outcome in said.items()],

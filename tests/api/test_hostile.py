@@ -221,10 +221,8 @@ async def test_deep_but_allowed_payload_is_shown_again(client: httpx2.AsyncClien
         {"Prefer": b"\xff\xfe; wait=\xc2\xb2"},
         {"Prefer": b"wait=1e1;" * 500},
         {"Accept": b"text/event-stream"},
-        {"Content-Encoding": b"gzip"},
         {"Range": b"bytes=0-"},
         {"X-Forwarded-For": b"127.0.0.1"},
-        {"Origin": b"https://evil.example", "Sec-Fetch-Site": b"cross-site"},
     ],
     ids=str,
 )

@@ -33,7 +33,6 @@ from integrationd.api.replies import Reply
         ("POST", "/v1/connections/stage/pause"),
         ("POST", "/v1/connections/stage/resume"),
         ("POST", "/v1/events/send"),
-        ("GET", "/v1/openapi.json"),
         ("GET", "/api/v1/integrations/configs"),
         ("POST", "/api/v1/integrations/sms/send"),
         ("POST", "/api/v1/integrations/queue/7/retry"),
@@ -107,7 +106,7 @@ async def test_host_header_is_never_interpreted(idle: ApiWorld) -> None:
     for host in ("[", "[::1", "a b", "http://evil.example", "", "x" * 5000, "a:b:c"):
         for path in ("/v1/ledger", "/v1/none", "/v1/tenants", "/v1/calls/none"):
             answer = await idle.client.get(path, headers={"Host": host})
-            assert answer.status_code in (200, 404, 501)
+            assert answer.json()["code"] in ("host_not_allowed", "host_missing")
 
 
 async def test_fault_of_our_own_is_told_without_its_cause(

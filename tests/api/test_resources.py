@@ -104,12 +104,13 @@ async def test_providers_are_shown_with_their_schemas(idle: ApiWorld) -> None:
     everything = await shown(idle, "/v1/providers")
     messaging = await shown(idle, "/v1/providers/sms")
 
-    assert [one["code"] for one in everything["items"]] == ["console", "http", "rehearsal"]
-    assert [one["code"] for one in messaging["items"]] == ["console"]
-    http = everything["items"][1]
+    by_code = {one["code"]: one for one in everything["items"]}
+    assert list(by_code) == sorted(by_code)
+    assert [one["code"] for one in messaging["items"]] == ["africastalking", "console"]
+    http = by_code["http"]
     assert "base_url" in http["config_schema"]["properties"]
     assert http["operations"][0]["request_schema"]["$ref"]
-    by_name = {one["name"]: one for one in everything["items"][2]["operations"]}
+    by_name = {one["name"]: one for one in by_code["rehearsal"]["operations"]}
     assert by_name["rehearsal.ask"]["can_be_asked"]
     assert not by_name["rehearsal.read"]["effect"]
 

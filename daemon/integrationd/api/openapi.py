@@ -27,9 +27,11 @@ from integrationd.sdk.contracts import CATALOGUE
 
 _REFERENCE = "#/components/schemas/{name}"
 _VARIABLE = re.compile(r"\{(\w+)\}")
+_Json: TypeAlias = dict[str, Any]
+
 _TEXT = {"type": "string"}
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
-_FILTERS = {
+_FILTERS: dict[str, _Json] = {
     "limit": {
         "type": "integer",
         "minimum": 1,
@@ -39,7 +41,6 @@ _FILTERS = {
     "state": {"type": "string", "enum": list(CallState)},
 }
 _NOT_YET = frozenset({"ordering_key"})
-_Json: TypeAlias = dict[str, Any]
 
 
 class OpenApiRoutes:

@@ -7,6 +7,7 @@ from integrationd.cli.render import COLOURS, Times, paint, span
 
 _SENDS = {
     "delivered": ("it was delivered", "done"),
+    "partial": ("it was delivered to some of its recipients", "attention"),
     "accepted": ("the provider took it on, its effect is still open", "waiting"),
     "rejected": ("the provider refused it", "failed"),
     "throttled": ("the provider asked to slow down", "pending"),

@@ -31,7 +31,11 @@ _NAMES: Mapping[type, str] = {
 
 
 def name_of(answer: Answer) -> str:
-    """Return the answer's name in snake case."""
+    """Return the answer's name in snake case; ``partial`` where not all recipients were served."""
+    if isinstance(answer, said.Delivered) and any(
+        not isinstance(part.outcome, said.Delivered) for part in answer.parts
+    ):
+        return "partial"
     return _NAMES[type(answer)]
 
 

@@ -38,6 +38,7 @@ from integrationd.settlement import (
     Policy,
     Settlement,
     may_still_repeat,
+    of_one,
     settle_finding,
     settle_late_outcome,
     settle_send,
@@ -231,6 +232,8 @@ class Attempts:
                 exchange.answer = fault_of(error, context.sent, self._clock.now_ms())
         if not is_an_answer(exchange.answer, work.lease.kind):
             exchange.answer = _as_answer(exchange.answer, work)
+        if isinstance(exchange.answer, said.Delivered) and not work.lease.parts:
+            exchange.answer = of_one(exchange.answer)
         if is_unauthorised(exchange.answer, _last_status(exchange)) and await self._renew(
             work.connection
         ):

@@ -6,6 +6,7 @@ The journal writes a settlement in one commit, guarded by the lease and the revi
 """
 
 from integrationd.settlement.finding import settle_finding, settle_late_outcome
+from integrationd.settlement.parts import of_one
 from integrationd.settlement.person import cancel, expire, give_back, resolve, retry
 from integrationd.settlement.record import Policy, Resolution, Settlement
 from integrationd.settlement.send import may_still_repeat, settle_send, settle_unrepeatable
@@ -18,6 +19,7 @@ __all__ = [
     "expire",
     "give_back",
     "may_still_repeat",
+    "of_one",
     "resolve",
     "retry",
     "settle_finding",

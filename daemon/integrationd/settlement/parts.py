@@ -1,5 +1,6 @@
 """The recipients of a call to many: what an outcome means for each of them."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
@@ -24,11 +25,12 @@ def apply_outcome(parts: Sequence[Part], outcome: said.Outcome) -> tuple[Part, .
 
 def of_one(outcome: said.Outcome) -> said.Outcome:
     """Return what an outcome means for a call to one recipient, which has no parts."""
-    if isinstance(outcome, said.Delivered) and len(outcome.parts) == 1:
-        part = outcome.parts[0].outcome
-        if not isinstance(part, said.Delivered):
-            return part
-    return outcome
+    if not isinstance(outcome, said.Delivered) or len(outcome.parts) != 1:
+        return outcome
+    part = outcome.parts[0].outcome
+    if not isinstance(part, said.Delivered):
+        return part
+    return dataclasses.replace(outcome, reference=outcome.reference or part.reference, parts=())
 
 
 def still_open(outcome: said.Outcome) -> said.Retryable:

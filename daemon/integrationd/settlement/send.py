@@ -45,7 +45,7 @@ def settle_send(
 ) -> Settlement:
     """Decide what becomes of a call in ``processing`` whose send came to ``outcome``."""
     after = of_parts.apply_outcome(parts, outcome) if parts else ()
-    whole = _whole(after, outcome) if parts else of_parts.of_one(outcome)
+    whole = _whole(after, outcome) if parts else outcome
     turn = _Turn(
         call=_counted(call, whole, started_ms),
         before=parts,
