@@ -8,10 +8,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint types format bench faults constraints clean
+.PHONY: help run test lint types format bench faults constraints clean \
+  install-systemd test-systemd
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## start the daemon with integrationd.toml; its state is kept in ./var
 	@exec $(BIN)/integrationd run --config integrationd.toml
@@ -42,6 +43,12 @@ bench: $(READY) ## measure speed against the libraries that people use instead
 
 faults: $(READY) ## the slow suites: kills, full disks and cut links; INTEGRATIOND_FAULT_SECONDS bounds them
 	$(BIN)/pytest -m slow --timeout=1800
+
+install-systemd: ## as root: install the daemon for systemd; see docs/systemd.md
+	@systemd/install
+
+test-systemd: $(READY) ## as root: the daemon in a systemd of its own, in a container
+	$(BIN)/pytest -m systemd --timeout=600 tests/systemd
 
 constraints: ## resolve the dependencies anew and write constraints.txt
 	@$(MAKE) --no-print-directory clean

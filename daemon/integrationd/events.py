@@ -112,6 +112,38 @@ class PluginMoved:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WebhookReceived:
+    """A webhook is in the inbox.
+
+    Attributes:
+        connection: The connection that it came to.
+        webhook_id: Its id in the inbox.
+        types: What the provider calls what it tells.
+    """
+
+    connection: str
+    webhook_id: str
+    types: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WebhookRefused:
+    """A webhook proved nothing, and changed nothing.
+
+    Attributes:
+        connection: The connection that it came to.
+        source: The address that it came from.
+        reason: A machine word.
+        detail: What was wrong.
+    """
+
+    connection: str
+    source: str
+    reason: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LoopHeldUp:
     """Something kept the event loop from moving.
 

@@ -103,6 +103,11 @@ class Masker:
         self._values = tuple(sorted(usable, key=lambda value: (-len(value), value)))
         self._fragments = tuple({piece for value in self._values for piece in _fragments(value)})
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The secrets that it knows by their value."""
+        return self._values
+
     def with_values(self, values: Iterable[str]) -> "Masker":
         """Return a masker that holds these values as well."""
         return Masker((*self._values, *values))

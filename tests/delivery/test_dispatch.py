@@ -114,6 +114,7 @@ def test_calls_claimed_while_the_breaker_opens_are_given_back(play: Play) -> Non
                     attempts=cast("Attempts", None),
                     clock=world.clock,
                     tell_due=lambda _lane, _due_ms: None,
+                    tell_room=lambda _connection: None,
                 ),
             )
             line.note_due(calls[0].lane, 0)

@@ -10,7 +10,7 @@ import pytest
 from integrationd.errors import NotFoundError
 from integrationd.registry import Connection, ConnectionSpec, Registry, load_plugins
 from integrationd.sdk.testing import FakeClock
-from integrationd.settings.model import RejectedConfigError
+from integrationd.settings.table import RejectedConfigError
 
 SECRET = "s3cret-value"
 PAPER = """
@@ -196,8 +196,7 @@ async def test_aclose_closes_all_even_when_one_fails(registry: Registry) -> None
     )
     connections = registry.connections()
 
-    with pytest.raises(OSError, match="jammed"):
-        await registry.aclose()
+    await registry.aclose()
 
     plain: list[Any] = [connections[0].provider, connections[3].provider]
     assert [provider.closed for provider in plain] == [1, 1]

@@ -14,6 +14,8 @@ PROVIDER_REFUSAL = "http_"
 UNAUTHORISED = 401
 # What a plugin without HTTP gives as the reason of a refusal for the same cause.
 BAD_CREDENTIALS = "bad_credentials"
+# What the daemon makes of such a refusal once newer credentials are in force.
+RENEWED = "credentials_renewed"
 
 _NAMES: Mapping[type, str] = {
     said.Delivered: "delivered",
@@ -71,6 +73,8 @@ def fault_of(error: Exception, sent: bool | None, now_ms: int) -> said.Outcome:
         sent: False if certainly nothing had left, True if something had, None if nobody knows.
         now_ms: The time, for a reply's Retry-After.
     """
+    if isinstance(error, said.OutcomeError):
+        return error.outcome
     meant = _meaning(error, now_ms)
     if isinstance(meant, said.Throttled):
         return meant

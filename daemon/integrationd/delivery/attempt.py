@@ -15,6 +15,7 @@ import structlog
 from integrationd.call import Attempt, AttemptKind, Lease, PartState
 from integrationd.clock import Clock
 from integrationd.delivery.answers import (
+    RENEWED,
     Answer,
     fault_of,
     is_an_answer,
@@ -23,12 +24,14 @@ from integrationd.delivery.answers import (
     reason_of,
 )
 from integrationd.delivery.exchange_log import describe
+from integrationd.delivery.sound import sound
 from integrationd.delivery.terms import Terms
 from integrationd.events import Bus, LeaseLost
 from integrationd.journal import Transaction
 from integrationd.journal.leases import Leases
 from integrationd.masking import Masker
 from integrationd.registry import Connection, ServedOperation
+from integrationd.registry.containment import contained
 from integrationd.retry import Jitter
 from integrationd.sdk import outcome as said
 from integrationd.sdk.context import Context
@@ -80,6 +83,11 @@ async def never_renewed(_connection: Connection) -> bool:
     return False
 
 
+def no_callbacks(_call_id: str) -> str:
+    """Say that no webhook can arrive."""
+    return ""
+
+
 class Attempts:
     """Makes attempts for the lines.
 
@@ -91,6 +99,8 @@ class Attempts:
         maskers: Mask what is kept of an exchange, by connection, each with its own secrets.
         renew: Asked when a provider did not know the credentials of a connection: whether those
             in force have changed since it was made.
+        callback_base: Returns the address that a call's provider sends its webhooks to, by the
+            call's id; empty where nothing can arrive.
     """
 
     def __init__(
@@ -101,6 +111,7 @@ class Attempts:
         jitter: Jitter,
         maskers: Mapping[str, Masker],
         renew: Renew = never_renewed,
+        callback_base: Callable[[str], str] = no_callbacks,
     ) -> None:
         self._leases = leases
         self._bus = bus
@@ -108,6 +119,7 @@ class Attempts:
         self._jitter = jitter
         self._maskers = maskers
         self._renew = renew
+        self._callback_base = callback_base
         self._log = structlog.get_logger("integrationd.plugin")
 
     async def run(
@@ -125,7 +137,7 @@ class Attempts:
             terms: The rules of that connection.
             on_answer: Told the answer at once; may return statements for the same commit.
         """
-        work = self._prepare(lease, connection, terms)
+        work = self._prepared(lease, connection, terms)
         if isinstance(work, Settlement):
             on_answer(said.CannotTell())
             await self._leases.settle(lease, work)
@@ -143,6 +155,18 @@ class Attempts:
                 await self._settle(work, exchange, on_answer(exchange.answer))
             raise
         await self._settle(work, exchange, on_answer(exchange.answer))
+
+    def _prepared(self, lease: Lease, connection: Connection, terms: Terms) -> "_Work | Settlement":
+        try:
+            with contained():
+                return self._prepare(lease, connection, terms)
+        except Exception as error:  # noqa: BLE001 - a plugin's contract and rules may raise anything
+            broken = said.Retryable(
+                reason="plugin_error",
+                detail=f"The plugin's rules for this call raised {type(error).__name__}.",
+                sent=False,
+            )
+            return self._decide_plainly(lease, broken, terms)
 
     def _prepare(self, lease: Lease, connection: Connection, terms: Terms) -> "_Work | Settlement":
         call = lease.call
@@ -215,6 +239,9 @@ class Attempts:
             client=connection.client,
             provider_reference=call.provider_reference,
             open_recipients=_open_recipients(lease, served, request),
+            callback_base=self._callback_base(call.id),
+            tokens=connection.tokens(self._clock),
+            fetch_token=connection.provider.fetch_token,
         )
 
     async def _talk(self, work: _Work, exchange: _Exchange) -> None:
@@ -226,20 +253,23 @@ class Attempts:
         with recording(context.mark_sent) as recorder:
             exchange.recorder = recorder
             try:
-                with anyio.fail_after(work.connection.timeout_s):
+                with anyio.fail_after(work.connection.timeout_s), contained():
                     exchange.answer = await _ask_plugin(work)
             except Exception as error:  # noqa: BLE001 - plugins may raise anything
                 exchange.answer = fault_of(error, context.sent, self._clock.now_ms())
         if not is_an_answer(exchange.answer, work.lease.kind):
             exchange.answer = _as_answer(exchange.answer, work)
+        exchange.answer = sound(exchange.answer, self._masker(work))
         if isinstance(exchange.answer, said.Delivered) and not work.lease.parts:
             exchange.answer = of_one(exchange.answer)
         if is_unauthorised(exchange.answer, _last_status(exchange)) and await self._renew(
             work.connection
         ):
             exchange.answer = said.Retryable(
-                reason="credentials_renewed",
+                reason=RENEWED,
                 detail="The provider did not know the credentials; newer ones are in force now.",
+                # It acted on nothing, so that no attempt is spent.
+                sent=False,
             )
 
     async def _settle(
@@ -288,10 +318,13 @@ class Attempts:
             if settlement is None or await self._leases.store_late(current, settlement):
                 return
 
+    def _masker(self, work: _Work) -> Masker:
+        return self._maskers.get(work.connection.name, _NO_SECRETS)
+
     def _record(self, work: _Work, exchange: _Exchange) -> Attempt:
         call, answer = work.lease.call, exchange.answer
         reason, detail = reason_of(answer)
-        masker = self._maskers.get(work.connection.name, _NO_SECRETS)
+        masker = self._masker(work)
         seen = describe(exchange.recorder, masker)
         number = call.tries if work.lease.kind is AttemptKind.SEND else call.queries + 1
         return Attempt(

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from integrationd.call import Breaker as StoredBreaker
 from integrationd.clock import Clock
-from integrationd.delivery.answers import Answer
+from integrationd.delivery.answers import RENEWED, Answer
 from integrationd.delivery.breaker import Breaker, BreakerPolicy
 from integrationd.delivery.limiter import Limiter, Rate
 from integrationd.delivery.terms import Terms
@@ -188,6 +188,8 @@ def _weight(answer: Answer) -> bool | None:
             return True
         case said.NeverHappened():
             return True
+        case said.Retryable() if answer.reason == RENEWED:
+            return None
         case said.Retryable() | said.Uncertain():
             return False
         case said.CannotTell():

@@ -38,6 +38,7 @@ class Common:
         clock: Where time is read.
         tell_due: Told of a lane that has more to do, and when. The lane may have moved to another
             line meanwhile.
+        tell_room: Told of a connection whose attempt has ended; another line may serve it by then.
     """
 
     slots: Slots
@@ -45,6 +46,7 @@ class Common:
     attempts: Attempts
     clock: Clock
     tell_due: Callable[[str, int], None]
+    tell_room: Callable[[str], None]
 
 
 class Line:
@@ -66,6 +68,7 @@ class Line:
         self._attempts = common.attempts
         self._clock = common.clock
         self._tell_due = common.tell_due
+        self._tell_room = common.tell_room
         self._due: dict[str, int] = {}
         self._ask_ms: int | None = None
         self._wake = anyio.Event()
@@ -209,7 +212,7 @@ class Line:
             if not answered:
                 self._gate.abandon(term)
             self._slots.give_back()
-            self.wake()
+            self._tell_room(connection.name)
 
     async def _nap(self) -> None:
         """Wait until something may go, or until woken."""

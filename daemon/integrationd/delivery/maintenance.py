@@ -91,13 +91,16 @@ class Reclaimer:
 
     def policy(self, lease: Lease) -> Policy:
         """Return the rules for a call outside an attempt; nothing repeats if they are not known."""
-        call = lease.call
+        return self.policy_of(lease.call, lease.payload)
+
+    def policy_of(self, call: Call, payload: bytes) -> Policy:
+        """Return the rules for a call by its payload; nothing repeats if they are not known."""
         connection = self._routing.of_lane(f"@{call.connection}")
         if connection is None or call.operation not in connection.plugin.operations:
             return Policy.for_refusal()
         served = connection.plugin.operations[call.operation]
         try:
-            request = served.decode(lease.payload)
+            request = served.decode(payload)
         except ValueError:
             return Policy.for_refusal()
         return self._terms[connection.name].policy(call, connection, served, request)

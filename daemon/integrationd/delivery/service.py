@@ -1,12 +1,13 @@
 """Delivery as one service: built from settings, started once the journal is ready, drained."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anyio
 
+from integrationd.call import Call
 from integrationd.clock import Clock
-from integrationd.delivery.attempt import Attempts, Renew, never_renewed
+from integrationd.delivery.attempt import Attempts, Renew, never_renewed, no_callbacks
 from integrationd.delivery.dispatcher import Dispatcher
 from integrationd.delivery.gate import Gate, gate_for
 from integrationd.delivery.line import Common, Line
@@ -21,6 +22,7 @@ from integrationd.masking import Masker
 from integrationd.registry import Connection, Registry
 from integrationd.retry import Jitter
 from integrationd.settings import Settings
+from integrationd.settlement import Policy
 
 DRAIN_MARGIN_S = 5.0
 
@@ -40,6 +42,8 @@ class Surroundings:
         jitter: Randomness for backoff.
         renew: Asked when a provider did not know a connection's credentials: whether those in
             force have changed since that connection was made.
+        callback_base: Returns the address that a call's provider sends its webhooks to, by the
+            call's id; empty where nothing can arrive.
     """
 
     journal: Journal
@@ -51,6 +55,7 @@ class Surroundings:
     maskers: Mapping[str, Masker]
     jitter: Jitter
     renew: Renew = never_renewed
+    callback_base: Callable[[str], str] = no_callbacks
 
 
 class Delivery:
@@ -76,11 +81,18 @@ class Delivery:
                 around.jitter,
                 self._maskers,
                 around.renew,
+                around.callback_base,
             ),
             clock=around.clock,
             tell_due=self._dispatcher.note_due,
+            tell_room=self._dispatcher.wake,
         )
         self._take_terms(around.settings)
+        self._reclaimer = Reclaimer(
+            around.journal, self._routing, self._terms, around.clock, around.jitter
+        )
+        # Before that there are no lines: their gates are only known with the stored breakers.
+        self._has_begun = False
 
     @property
     def grace_s(self) -> float:
@@ -95,12 +107,11 @@ class Delivery:
         """
         around = self._around
         await self._restore_breakers()
-        reclaimer = Reclaimer(
-            around.journal, self._routing, self._terms, around.clock, around.jitter
-        )
+        reclaimer = self._reclaimer
         await reclaimer.reclaim_all()
         expirer = Expirer(around.journal, reclaimer, around.bus, around.clock, around.jitter)
         self._arrange_lines()
+        self._has_begun = True
         async with anyio.create_task_group() as services:
             services.start_soon(reclaimer.run, name="reclaimer")
             services.start_soon(expirer.run, name="expirer")
@@ -122,11 +133,20 @@ class Delivery:
             maskers: Mask what is kept of exchanges, by connection.
         """
         self._settings = settings
-        self._maskers.update(maskers)
+        self._take_maskers(maskers)
         self._routing.use(settings.routes)
         self._slots.resize(settings.delivery.concurrency)
         self._take_terms(settings)
-        self._arrange_lines()
+        if self._has_begun:
+            self._arrange_lines()
+
+    def _take_maskers(self, maskers: Mapping[str, Masker]) -> None:
+        """Mask new secrets, and those of before: attempts under way may still show them."""
+        for name, masker in maskers.items():
+            if name in self._maskers:
+                self._maskers[name].learn(masker.values)
+            else:
+                self._maskers[name] = masker
 
     def _take_terms(self, settings: Settings) -> None:
         self._terms.clear()
@@ -187,6 +207,10 @@ class Delivery:
         stored, moved = self.gate(connection).reset(by, self._around.clock.now_ms())
         await self._around.journal.breakers.store(stored, moved)
         self._dispatcher.wake(connection)
+
+    def policy_of(self, call: Call, payload: bytes) -> Policy:
+        """Return the rules for a call by its payload; nothing repeats if they are not known."""
+        return self._reclaimer.policy_of(call, payload)
 
     @property
     def routing(self) -> Routing:

@@ -57,6 +57,7 @@ class Terms:
             schedule=self.settings.query.over(query.schedule) if query else _NO_QUERY,
             on_uncertain=self._on_uncertain(call, contract.on_uncertain),
             max_repeats=contract.max_repeats if repeats is None else repeats,
+            asked=contract.money(request),
         )
 
     def _on_uncertain(self, call: Call, default: OnUncertain) -> OnUncertain:

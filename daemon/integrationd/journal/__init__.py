@@ -3,6 +3,7 @@
 from integrationd.journal.attempts import AttemptFilter, StoredAttempt
 from integrationd.journal.breakers import store_breaker
 from integrationd.journal.calls import CallDetail, CallFilter, NewCall, Receipt
+from integrationd.journal.inbox import Endpoint, Inbox, InboxFilter, Received, StoredWebhook
 from integrationd.journal.journal import Condition, Journal, JournalStatus
 from integrationd.journal.keys import load_or_make_key, read_key, read_secret, write_secret
 from integrationd.journal.ledger import LedgerLine
@@ -14,14 +15,19 @@ __all__ = [
     "CallDetail",
     "CallFilter",
     "Condition",
+    "Endpoint",
+    "Inbox",
+    "InboxFilter",
     "Journal",
     "JournalStatus",
     "Kept",
     "LedgerLine",
     "NewCall",
     "Receipt",
+    "Received",
     "Retention",
     "StoredAttempt",
+    "StoredWebhook",
     "Transaction",
     "load_or_make_key",
     "read_key",

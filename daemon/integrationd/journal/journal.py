@@ -25,6 +25,7 @@ from integrationd.journal.breakers import Breakers
 from integrationd.journal.calls import Calls
 from integrationd.journal.chain import Chain, read_commit, read_position
 from integrationd.journal.event_log import EventLog
+from integrationd.journal.inbox import Inbox
 from integrationd.journal.leases import Leases
 from integrationd.journal.ledger import Ledger
 from integrationd.journal.mark import Mark, MarkFile
@@ -75,6 +76,7 @@ class Journal:
         ledger: The balance.
         breakers: Breakers across restarts.
         events: The event log.
+        inbox: What providers sent to us.
     """
 
     def __init__(self, path: Path, key: bytes, bus: Bus, clock: Clock) -> None:
@@ -100,6 +102,7 @@ class Journal:
         self.ledger = Ledger(self)
         self.breakers = Breakers(self)
         self.events = EventLog(self)
+        self.inbox = Inbox(self)
         bus.subscribe(Committed, self._after_commit)
 
     @property

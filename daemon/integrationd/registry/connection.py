@@ -7,9 +7,14 @@ from typing import Any, Self
 
 import anyio
 
+from integrationd.clock import Clock
+from integrationd.registry.containment import contained
 from integrationd.registry.loader import PluginVersion
 from integrationd.sdk.http import PreparedClient, prepare_client
 from integrationd.sdk.provider import HttpProviderConfig, Provider, ProviderConfig
+from integrationd.sdk.tokens import TokenSource
+
+CLOSE_LIMIT_S = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ class Connection:
         self.plugin = plugin
         self.provider: Provider = plugin.provider(config, self)
         self.client = _client(config, spec.timeout_s)
+        self._tokens: TokenSource | None = None
         self._holders = 0
         self._let_go: anyio.Event | None = None
 
@@ -70,6 +76,12 @@ class Connection:
     def code(self) -> str:
         """The provider's code."""
         return self.plugin.code
+
+    def tokens(self, clock: Clock) -> TokenSource | None:
+        """Return where its access tokens are kept; None for a provider that uses none."""
+        if self._tokens is None and self.plugin.provider.uses_tokens():
+            self._tokens = TokenSource(clock)
+        return self._tokens
 
     def serves(self, operation: str) -> bool:
         """Say whether calls of the operation can go through it."""
@@ -110,13 +122,14 @@ class Connection:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the provider and its HTTP client.
+        """Close the provider, which has :data:`CLOSE_LIMIT_S` for it, and its HTTP client.
 
         Raises:
             Exception: Whatever the plugin raised; the client is closed all the same.
         """
         try:
-            await self.provider.aclose()
+            with anyio.fail_after(CLOSE_LIMIT_S), contained():
+                await self.provider.aclose()
         finally:
             if self.client is not None:
                 await self.client.aclose()

@@ -68,20 +68,27 @@ class Examination:
         return not self.problems
 
 
-def examine(path: Path, clock: Clock, *, limit_s: float = LIMIT_S) -> Examination:
+def examine(
+    path: Path,
+    clock: Clock,
+    *,
+    limit_s: float = LIMIT_S,
+    go_on: Callable[[], None] = lambda: None,
+) -> Examination:
     """Run a plugin file in a process of its own and say what is wrong with it.
 
     Args:
         path: The file.
         clock: Measures how long it takes.
         limit_s: Seconds that the file may take to be imported.
+        go_on: Called every moment; if it raises, the process is ended and the error goes on.
     """
     with tempfile.TemporaryDirectory(prefix="integrationd-check-") as directory:
         report, traces = Path(directory, "report"), Path(directory, "traces")
         report.touch(mode=0o600)
         traces.touch(mode=0o600)
         child = _Child(_command(path, report, traces, limit_s), clock)
-        child.watch(limit_s, lambda: traces.stat().st_size > 0)
+        child.watch(limit_s, lambda: traces.stat().st_size > 0, go_on)
         found = Examination(file=str(path), output=child.output, output_bytes=child.output_bytes)
         has_begun, has_ended = _read(report, found)
         told = traces.read_text(errors="replace")
@@ -134,12 +141,15 @@ class _Child:
         """The beginning of what it wrote."""
         return self._kept.decode(errors="replace")
 
-    def watch(self, limit_s: float, is_stuck: Callable[[], bool]) -> None:
+    def watch(
+        self, limit_s: float, is_stuck: Callable[[], bool], go_on: Callable[[], None]
+    ) -> None:
         """Wait for its end, or end it when it is stuck or over its time."""
         deadline = self._clock.monotonic() + _START_S + limit_s
         try:
             while self._process.poll() is None and self._clock.monotonic() < deadline:
                 self._take(_POLL_S)
+                go_on()
                 if is_stuck():
                     deadline = min(deadline, self._clock.monotonic() + _END_S)
             self.code = self._process.returncode

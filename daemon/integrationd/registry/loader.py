@@ -150,14 +150,19 @@ def collated(
     return LoadedPlugins(versions=types.MappingProxyType(chosen), faults=(*faults, *taken))
 
 
-def load_plugin(path: Path, clock: Clock) -> PluginVersion:
+def load_plugin(path: Path, clock: Clock, digest: str | None = None) -> PluginVersion:
     """Load one plugin file.
+
+    Args:
+        path: The file.
+        clock: For when it was read.
+        digest: SHA-256 of what it must hold, in hex; anything else is not run.
 
     Raises:
         PluginFileError: It cannot be used; the error names the file, the reason and, where there
             is one, the line.
     """
-    file = run_plugin_file(path)
+    file = run_plugin_file(path, digest)
     try:
         with blaming(path):
             return _version(file, clock.now_ms())

@@ -4,19 +4,20 @@ A set is planned beside the one that serves, without the network, and put in its
 What was replaced goes on serving the attempts that hold it and is closed when the last has let go.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+import anyio
 import pydantic
+import structlog
 
 from integrationd.errors import NotFoundError
 from integrationd.registry.connection import Connection, ConnectionSpec
 from integrationd.registry.loader import LoadedPlugins, PluginVersion
 from integrationd.sdk.plugin_file import PluginFault, PluginFileError, blaming
 from integrationd.sdk.provider import ProviderConfig
-from integrationd.settings.model import Problem, RejectedConfigError
+from integrationd.settings.table import Problem, RejectedConfigError
 
 _SOURCE = "the configuration"
 
@@ -38,11 +39,7 @@ class Plan:
     made: tuple[Connection, ...]
 
     async def discard(self) -> None:
-        """Close what was made for it, since it will not serve.
-
-        Raises:
-            Exception: Whatever a plugin raised; the others are closed all the same.
-        """
+        """Close what was made for it, since it will not serve."""
         await _close(self.made)
 
 
@@ -114,14 +111,14 @@ class Registry:
         """
         planning = _Planning(plugins, list(specs), self._versions, self._connections)
         planning.make()
+        await _close(planning.unused())
         if planning.problems:
-            await _close(planning.made)
             raise RejectedConfigError(_SOURCE, planning.problems)
         return Plan(
             versions=MappingProxyType(planning.versions),
             faults=(*plugins.faults, *planning.faults),
             connections=MappingProxyType(planning.in_order()),
-            made=tuple(planning.made),
+            made=tuple(planning.used()),
         )
 
     def commit(self, plan: Plan) -> tuple[Connection, ...]:
@@ -149,11 +146,7 @@ class Registry:
         return self.commit(await self.plan(loaded, specs))
 
     async def aclose(self) -> None:
-        """Close all connections; no attempt may be under way any more.
-
-        Raises:
-            Exception: Whatever a plugin raised; the others are closed all the same.
-        """
+        """Close all connections; no attempt may be under way any more."""
         closing = self._connections.values()
         self._connections = MappingProxyType({})
         await _close(closing)
@@ -191,6 +184,17 @@ class _Planning:
                 self.problems += [_missing(spec, reason) for spec in specs]
                 continue
             self._make_all(specs, candidate, before)
+
+    def used(self) -> list[Connection]:
+        """Return what was made and is to serve; nothing of a set in which something is wrong."""
+        return [] if self.problems else [one for one in self.made if self._serves(one)]
+
+    def unused(self) -> list[Connection]:
+        """Return the rest of what was made."""
+        return [one for one in self.made if self.problems or not self._serves(one)]
+
+    def _serves(self, connection: Connection) -> bool:
+        return self._found.get(connection.name) is connection
 
     def in_order(self) -> dict[str, Connection]:
         return {spec.name: self._found[spec.name] for spec in self._specs}
@@ -293,6 +297,14 @@ def _reason(kind: str, message: str, known: str) -> str:
 
 
 async def _close(connections: Iterable[Connection]) -> None:
-    async with contextlib.AsyncExitStack() as stack:
+    async with anyio.create_task_group() as group:
         for connection in connections:
-            stack.push_async_callback(connection.aclose)
+            group.start_soon(_close_one, connection)
+
+
+async def _close_one(connection: Connection) -> None:
+    try:
+        await connection.aclose()
+    except Exception:
+        log = structlog.get_logger("integrationd.plugin")
+        log.warning("plugin_failed_to_close", connection=connection.name, exc_info=True)

@@ -15,10 +15,13 @@ import anyio.to_thread
 
 from integrationd.clock import Clock
 from integrationd.registry.loader import LoadedPlugins, PluginVersion, collated, load_plugin
-from integrationd.sdk.plugin_file import PluginFault, PluginFileError, read_plugin_file
+from integrationd.sdk.plugin_file import PluginFault, PluginFileError, forget, read_plugin_file
 
 Examine: TypeAlias = Callable[[Sequence[Path]], Awaitable[Mapping[Path, PluginFault]]]
 """Runs plugin files where they can do no harm and returns what is wrong with which."""
+
+# A file may be replaced while it is tried; what has been tried must be what is run.
+_READINGS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,32 +71,41 @@ class Shelf:
             examine: Asked about the files that have changed, before they are run here.
             again: Read those at fault again too; what they need may have been mended elsewhere.
         """
-        changed = [
+        entries = {path: known for path, known in self._entries.items() if path in paths}
+        left = [
             path
             for path in paths
             if not self._is_unchanged(path) or (again and self._entries[path].fault)
         ]
-        faults = await examine(changed) if changed else {}
-        entries: dict[Path, _Entry] = {}
-        for path in paths:
-            if path in changed:
-                entries[path] = await self._read_one(path, clock, faults.get(path))
-            else:
-                entries[path] = self._entries[path]
-        return Shelf(MappingProxyType(entries))
+        for _ in range(_READINGS):
+            digests = {path: _digest(path) for path in left}
+            faults = await examine(left) if left else {}
+            for path, digest in digests.items():
+                self._drop(entries.get(path), path)
+                entries[path] = await self._read_one(path, digest, clock, faults.get(path))
+            left = [path for path in left if entries[path].digest != _digest(path)]
+        return Shelf(MappingProxyType({path: entries[path] for path in paths}))
 
-    async def _read_one(self, path: Path, clock: Clock, fault: PluginFault | None) -> _Entry:
+    def _drop(self, read: _Entry | None, path: Path) -> None:
+        """Let go of what was read of a file that has been replaced since."""
+        known = self._entries.get(path)
+        version = read.version if read else None
+        if version is not None and (known is None or version is not known.version):
+            forget(version.provider)
+
+    async def _read_one(
+        self, path: Path, digest: str, clock: Clock, fault: PluginFault | None
+    ) -> _Entry:
         known = self._entries.get(path)
         before = known.version if known else None
-        digest = _digest(path)
         if fault is not None:
             return _Entry(digest=digest, version=before, fault=fault)
         try:
             # In a thread, since what a plugin imports may take a while to load.
-            version = await anyio.to_thread.run_sync(load_plugin, path, clock)
+            version = await anyio.to_thread.run_sync(load_plugin, path, clock, digest)
         except PluginFileError as error:
             return _Entry(digest=digest, version=before, fault=error.fault)
-        return _Entry(digest=version.digest, version=version, fault=None)
+        return _Entry(digest=digest, version=version, fault=None)
 
     def collated(self, serving: Mapping[str, PluginVersion]) -> LoadedPlugins:
         """Choose one version for each code; of two files the one that serves already."""

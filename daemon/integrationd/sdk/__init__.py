@@ -3,10 +3,18 @@
 from pydantic import SecretStr
 
 from integrationd.clock import to_rfc3339
-from integrationd.sdk import classify
+from integrationd.sdk import classify, signatures
 from integrationd.sdk.context import Context
 from integrationd.sdk.contract import Contract, Request, Result
 from integrationd.sdk.contracts import CATALOGUE
+from integrationd.sdk.contracts.billing import (
+    BillingCancel,
+    BillingCancelResult,
+    BillingCustomer,
+    BillingCustomerResult,
+    BillingPortal,
+    BillingPortalResult,
+)
 from integrationd.sdk.contracts.email import (
     EmailAttachment,
     EmailSend,
@@ -16,6 +24,15 @@ from integrationd.sdk.contracts.email import (
     split_mailbox,
 )
 from integrationd.sdk.contracts.http import HttpRequest, HttpResult
+from integrationd.sdk.contracts.payment import (
+    BankAccount,
+    Customer,
+    PaymentInitiate,
+    PaymentPayout,
+    PaymentRefund,
+    PaymentResult,
+    PaymentVerify,
+)
 from integrationd.sdk.contracts.push import PushSend, PushSendResult
 from integrationd.sdk.contracts.sms import (
     SmsBalance,
@@ -33,6 +50,7 @@ from integrationd.sdk.contracts.whatsapp import (
     WhatsappTemplateComponent,
     WhatsappText,
 )
+from integrationd.sdk.money import Money, decimals_of
 from integrationd.sdk.outcome import (
     Accepted,
     CannotTell,
@@ -41,6 +59,7 @@ from integrationd.sdk.outcome import (
     Finding,
     NeverHappened,
     Outcome,
+    OutcomeError,
     Part,
     PartOutcome,
     Pending,
@@ -60,14 +79,33 @@ from integrationd.sdk.provider import (
     operation,
     query,
 )
+from integrationd.sdk.tokens import Token
+from integrationd.sdk.webhook import (
+    Notice,
+    Payment,
+    Proof,
+    Refusal,
+    UnreadableError,
+    Verified,
+    WebhookReply,
+    WebhookRequest,
+)
 
 __all__ = [
     "CATALOGUE",
     "Accepted",
     "Asked",
+    "BankAccount",
+    "BillingCancel",
+    "BillingCancelResult",
+    "BillingCustomer",
+    "BillingCustomerResult",
+    "BillingPortal",
+    "BillingPortalResult",
     "CannotTell",
     "Context",
     "Contract",
+    "Customer",
     "Delivered",
     "Done",
     "EmailAttachment",
@@ -79,16 +117,27 @@ __all__ = [
     "HttpProviderConfig",
     "HttpRequest",
     "HttpResult",
+    "Money",
     "NeverHappened",
+    "Notice",
     "Outcome",
+    "OutcomeError",
     "Part",
     "PartOutcome",
+    "Payment",
+    "PaymentInitiate",
+    "PaymentPayout",
+    "PaymentRefund",
+    "PaymentResult",
+    "PaymentVerify",
     "Pending",
+    "Proof",
     "Provider",
     "ProviderConfig",
     "PushSend",
     "PushSendResult",
     "QuerySchedule",
+    "Refusal",
     "Refused",
     "Rejected",
     "Request",
@@ -102,8 +151,13 @@ __all__ = [
     "SmsSendBulkResult",
     "SmsSendResult",
     "Throttled",
+    "Token",
     "Uncertain",
+    "UnreadableError",
     "UnsupportedError",
+    "Verified",
+    "WebhookReply",
+    "WebhookRequest",
     "WhatsappMedia",
     "WhatsappSend",
     "WhatsappSendResult",
@@ -111,8 +165,10 @@ __all__ = [
     "WhatsappTemplateComponent",
     "WhatsappText",
     "classify",
+    "decimals_of",
     "operation",
     "query",
+    "signatures",
     "split_mailbox",
     "to_rfc3339",
 ]

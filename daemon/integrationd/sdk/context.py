@@ -1,10 +1,13 @@
 """What a plugin's method is handed for one attempt."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from integrationd.clock import Clock
+from integrationd.sdk.exchange import unmarked
+from integrationd.sdk.tokens import Token, TokenSource
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,6 +32,9 @@ class Context:
         timeout_s: Seconds that this attempt may take in all.
         clock: Where plugins read time.
         log: A logger bound to the call that masks secrets: ``debug``, ``info``, ``warning``.
+        callback_base: What :meth:`callback_url` begins with; empty where nothing can arrive.
+        tokens: Where :meth:`token` keeps them, shared by all attempts of the connection.
+        fetch_token: The provider's method of that name.
     """
 
     call_id: str
@@ -46,6 +52,9 @@ class Context:
     provider_reference: str | None = None
     open_recipients: Sequence[str] = ()
     sent: bool | None = None
+    callback_base: str = ""
+    tokens: TokenSource | None = None
+    fetch_token: "Callable[[Context], Awaitable[Token]] | None" = None
 
     @property
     def http(self) -> "httpx2.AsyncClient":
@@ -61,6 +70,50 @@ class Context:
         if self.sent is None:
             self.sent = False
         return self.client
+
+    @contextlib.contextmanager
+    def preliminary(self) -> Iterator[None]:
+        """Make requests that prepare the send and have no effect of their own, such as a look-up.
+
+        They do not count as the call's having been sent; if one fails, nothing has happened.
+        """
+        with unmarked():
+            yield
+
+    async def token(self, refused: str | None = None) -> str:
+        """Return an access token of the connection, as ``Provider.fetch_token`` gets them.
+
+        It is fetched once for all calls, ahead of its end, and does not count as sending.
+
+        Args:
+            refused: A token that the provider did not take; pass it once for a fresh one.
+
+        Raises:
+            RuntimeError: The daemon gave this attempt no place for tokens.
+            Exception: Whatever ``fetch_token`` raised.
+        """
+        if self.tokens is None or self.fetch_token is None:
+            raise RuntimeError("ctx.token() needs a provider with a fetch_token method")
+        fetch = self.fetch_token
+        with self.preliminary():
+            return await self.tokens.get(lambda: fetch(self), refused)
+
+    def callback_url(self, path: str = "") -> str:
+        """Return an address that only this call's provider will know, for its webhooks.
+
+        What comes there is joined to this call. It holds no word that a provider may forbid.
+
+        Args:
+            path: Appended, for a provider that wants several: ``/timeout``.
+
+        Raises:
+            RuntimeError: ``[webhooks] public_url`` is not set, so nothing could arrive.
+        """
+        if not self.callback_base:
+            raise RuntimeError(
+                "the provider needs an address for its callbacks: set [webhooks] public_url"
+            )
+        return f"{self.callback_base}{path}"
 
     def not_sent_yet(self) -> None:
         """Promise that nothing has left the machine so far; call before a transport of your own."""

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from integrationd.sdk.money import Money
+
 OnUncertain: TypeAlias = Literal["hold", "repeat"]
 
 
@@ -22,6 +24,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def _no_recipients(_request: Any) -> Sequence[str]:
     return ()
+
+
+def _no_money(_request: Any) -> Money | None:
+    return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,7 @@ class Contract:
         expires_in_s: Seconds after acceptance at which a late effect would be a wrong one.
         effect: False for operations that only read; they are never held for later.
         recipients: The recipients of a request to many, in order; each becomes a part.
+        money: What a request asks for or sends; a payment of anything else is never called paid.
         summary: One line for the API's documentation.
     """
 
@@ -49,6 +56,7 @@ class Contract:
     expires_in_s: float | None = None
     effect: bool = True
     recipients: Callable[[Any], Sequence[str]] = _no_recipients
+    money: Callable[[Any], Money | None] = _no_money
     summary: str = ""
 
     @property

@@ -100,6 +100,24 @@ def recording(on_sent: Callable[[], None]) -> Iterator[Recorder]:
         _recorder.reset(token)
 
 
+@contextlib.contextmanager
+def unmarked() -> Iterator[None]:
+    """Record the exchanges of the block, but do not count them as the sending of the call."""
+    recorder = _recorder.get()
+    if recorder is None:
+        yield
+        return
+    marked, recorder.on_sent = recorder.on_sent, _nothing
+    try:
+        yield
+    finally:
+        recorder.on_sent = marked
+
+
+def _nothing() -> None:
+    """Take no note."""
+
+
 def current_recorder() -> Recorder | None:
     """Return the recorder of the attempt that is under way, if there is one."""
     return _recorder.get()

@@ -21,6 +21,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from integrationd.sdk.money import Money
+
 JsonObject: TypeAlias = Mapping[str, Any]
 
 
@@ -125,6 +127,18 @@ class Uncertain:
     reference: str | None = None
 
 
+class OutcomeError(Exception):
+    """Ends an attempt with an outcome from wherever in a plugin it is raised.
+
+    Args:
+        outcome: What the exchange came to; of a query, only its reason and detail count.
+    """
+
+    def __init__(self, outcome: "Outcome") -> None:
+        super().__init__(getattr(outcome, "detail", "") or type(outcome).__name__)
+        self.outcome = outcome
+
+
 Outcome: TypeAlias = Delivered | Accepted | Rejected | Throttled | Retryable | Uncertain
 PartOutcome: TypeAlias = Delivered | Rejected | Retryable | Uncertain
 
@@ -136,10 +150,13 @@ class Done:
     Attributes:
         result: What the contract promises as the result.
         reference: The provider's own id.
+        paid: What was paid, where it was about money. The daemon holds it against what was asked:
+            anything else leaves the call unknown, for a person to look at.
     """
 
     result: JsonObject = dataclasses.field(default_factory=dict)
     reference: str | None = None
+    paid: Money | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

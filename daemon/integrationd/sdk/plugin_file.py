@@ -66,8 +66,12 @@ class PluginFile:
     provider: type[Provider]
 
 
-def run_plugin_file(path: Path) -> PluginFile:
+def run_plugin_file(path: Path, expected: str | None = None) -> PluginFile:
     """Read, compile and run a plugin file.
+
+    Args:
+        path: The file.
+        expected: SHA-256 of what it must hold, in hex; anything else is not run.
 
     Raises:
         PluginFileError: It cannot be used; the error names the file, the reason and, where there
@@ -75,6 +79,8 @@ def run_plugin_file(path: Path) -> PluginFile:
     """
     source = read_plugin_file(path)
     digest = hashlib.sha256(source).hexdigest()
+    if expected is not None and digest != expected:
+        raise PluginFileError(path, "was changed while it was being read")
     code = _compile(path, source)
     module = types.ModuleType(_module_name(path, digest))
     module.__file__ = str(path)

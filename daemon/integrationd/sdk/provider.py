@@ -15,6 +15,8 @@ import pydantic
 
 from integrationd.sdk.contract import Contract
 from integrationd.sdk.outcome import Finding, Outcome
+from integrationd.sdk.tokens import Token
+from integrationd.sdk.webhook import Notice, Proof, Refusal, WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
     from integrationd.sdk.context import Context
@@ -183,6 +185,56 @@ class Provider:
 
     async def aclose(self) -> None:
         """Release what the provider holds. Its HTTP client is closed for it."""
+
+    async def fetch_token(self, ctx: "Context") -> Token:
+        """Ask the authorization server for an access token; for ``ctx.token()``.
+
+        Raises:
+            OutcomeError: It refused; the outcome says what that means for the call.
+        """
+        raise UnsupportedError(f"{self.code} uses no access tokens")
+
+    def verify_webhook(self, request: WebhookRequest) -> Proof:
+        """Prove from the raw bytes that a webhook is the provider's.
+
+        Must not block, nor touch the network. :mod:`integrationd.sdk.signatures` has the common
+        schemes.
+        """
+        return Refusal("not_received", f"{self.code} receives no webhooks", 404)
+
+    def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
+        """Say what a verified webhook tells; an unknown event is an empty list.
+
+        Raises:
+            UnreadableError: It cannot be understood.
+        """
+        return ()
+
+    def webhook_reply(self, request: WebhookRequest) -> WebhookReply:
+        """Return the reply that the provider expects once the webhook is kept."""
+        return WebhookReply()
+
+    async def decide_webhook(self, request: WebhookRequest) -> WebhookReply | None:
+        """Answer a verified webhook that asks for a decision; None for one that only tells.
+
+        The one method that may wait, at most as long as the provider does: the webhook is kept
+        before it is called.
+        """
+        return None
+
+    def answer_challenge(self, request: WebhookRequest) -> WebhookReply | None:
+        """Answer a ``GET`` by which the provider makes sure of the address; None refuses it."""
+        return None
+
+    @classmethod
+    def receives_webhooks(cls) -> bool:
+        """Say whether the class reads webhooks."""
+        return cls.read_webhook is not Provider.read_webhook
+
+    @classmethod
+    def uses_tokens(cls) -> bool:
+        """Say whether the class fetches access tokens."""
+        return cls.fetch_token is not Provider.fetch_token
 
     @classmethod
     def operations(cls) -> Mapping[str, Operation]:

@@ -12,9 +12,7 @@ from integrationd.settings.model import (
     JournalSettings,
     LogSettings,
     PluginSettings,
-    Problem,
     QueryOverride,
-    RejectedConfigError,
     RetentionSettings,
     RouteSettings,
     Settings,
@@ -25,6 +23,8 @@ from integrationd.settings.references import (
     resolve,
     resolve_all,
 )
+from integrationd.settings.table import Problem, RejectedConfigError
+from integrationd.settings.webhooks import ConnectionWebhooks, WebhookSettings
 
 __all__ = [
     "ApiSettings",
@@ -33,6 +33,7 @@ __all__ = [
     "Change",
     "ConnectionLimits",
     "ConnectionSettings",
+    "ConnectionWebhooks",
     "DeliverySettings",
     "JournalSettings",
     "LogSettings",
@@ -44,6 +45,7 @@ __all__ = [
     "RetentionSettings",
     "RouteSettings",
     "Settings",
+    "WebhookSettings",
     "changes",
     "find_config",
     "load",

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import pydantic
 
-from integrationd.settings.model import Problem, Settings, key_path
+from integrationd.settings.model import Settings
+from integrationd.settings.table import Problem, key_path
 
 _Place: TypeAlias = tuple[str | int, ...]
 
@@ -17,6 +18,7 @@ _ABSENT = object()
 _REFERENCE_PATTERN = re.compile(r"(?:env|file|credential|vault):")
 # What is opened, bound or derived from once, at the start.
 _FIXED = ("journal",)
+_FIXED_OF_WEBHOOKS = frozenset({"listen"})
 _FIXED_OF_API = frozenset({"key_file", "listen", "socket", "socket_group", "socket_mode"})
 
 
@@ -62,7 +64,8 @@ def needing_restart(found: Sequence[Change]) -> list[Problem]:
 
 def _is_fixed(where: str) -> bool:
     table, _, key = where.partition(".")
-    return table in _FIXED or (table == "api" and key in _FIXED_OF_API)
+    fixed = {"api": _FIXED_OF_API, "webhooks": _FIXED_OF_WEBHOOKS}.get(table, frozenset())
+    return table in _FIXED or key in fixed
 
 
 def _differences(before: Any, after: Any, where: _Place) -> Iterator[Change]:

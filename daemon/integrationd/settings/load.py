@@ -17,16 +17,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from integrationd.errors import ConfigError
-from integrationd.settings.model import (
-    BASE_DIR,
-    NOT_AVAILABLE,
-    FixedTables,
-    Problem,
-    RejectedConfigError,
-    Settings,
-    key_path,
-)
+from integrationd.settings.model import NOT_AVAILABLE, FixedTables, Settings
 from integrationd.settings.references import UnusableError, read_regular_file
+from integrationd.settings.table import BASE_DIR, Problem, RejectedConfigError, key_path
 
 CONFIG_VARIABLE = "INTEGRATIOND_CONFIG"
 FILE_LIMIT_BYTES = 1024 * 1024
@@ -37,7 +30,7 @@ VARIABLE_PREFIX = "INTEGRATIOND_"
 
 _CANDIDATES = 50
 _DELIMITER = "__"
-_PLANNED_TABLES = frozenset({"app", "subscriptions", "tenants", "vault", "webhooks"})
+_PLANNED_TABLES = frozenset({"app", "subscriptions", "tenants", "vault"})
 _UNSAFE_PATTERN = re.compile(r"\0|\r(?!\n)|[\u202a-\u202e\u2066-\u2069]")
 _POSITION_PATTERN = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 # The TOML reader needs quadratic time for a key of very many parts.

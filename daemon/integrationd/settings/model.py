@@ -7,18 +7,16 @@ paths are joined to the directory that :data:`BASE_DIR` names in the validation 
 
 import dataclasses
 import ipaddress
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from integrationd.errors import ConfigError
 from integrationd.sdk.contract import OnUncertain
 from integrationd.sdk.provider import CODE_PATTERN, OPERATION_PATTERN, QuerySchedule
+from integrationd.settings.table import BODY_LIMIT_BYTES, LISTEN_PATTERN, FilePath, Table
 from integrationd.settings.units import (
     DAY_S,
     HOUR_S,
@@ -32,73 +30,13 @@ from integrationd.settings.units import (
     Size,
     Timeout,
 )
+from integrationd.settings.webhooks import ConnectionWebhooks, WebhookSettings
 
-BASE_DIR = "base_dir"
 CONNECTION_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 NOT_AVAILABLE = "is not available in this version"
 
 _SOCKET_PATH_LIMIT_BYTES = 107
-_BODY_LIMIT_BYTES = 1024 * 1024
 _MODE_PATTERN = re.compile(r"0?[0-7]{3}")
-_BARE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_LISTEN_PATTERN = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[^:\[\]]+)):(?P<port>\d{1,5})")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a configuration.
-
-    Attributes:
-        where: ``line N, column M``, ``table.key``, an environment variable, or the file.
-        reason: What is wrong and what would be right, for the person who mends it.
-    """
-
-    where: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.reason}"
-
-
-class RejectedConfigError(ConfigError):
-    """The configuration cannot be used; every problem found is listed.
-
-    Args:
-        source: The file, or the part of it, that was read.
-        problems: What is wrong, at least one.
-    """
-
-    def __init__(self, source: str, problems: list[Problem]) -> None:
-        listed = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(f"{source} cannot be used:{listed}")
-        self.source = source
-        self.problems = tuple(problems)
-
-
-def key_path(*parts: str | int) -> str:
-    """Write the way to a key as the file would: ``routes."sms.send".order[0]``."""
-    text = ""
-    for part in parts:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            text += f".{part}" if _BARE_KEY_PATTERN.fullmatch(part) else f".{json.dumps(part[:80])}"
-    return text.removeprefix(".")
-
-
-def _named(path: object) -> object:
-    if path == "":
-        raise ValueError("must not be empty; leave it out for the default")
-    return path
-
-
-def _absolute(path: Path, info: ValidationInfo) -> Path:
-    if "\0" in str(path):
-        raise ValueError("must not contain a NUL character")
-    if str(path).startswith("~"):
-        raise ValueError("must be written out: '~' is not expanded")
-    base_dir = (info.context or {}).get(BASE_DIR)
-    return base_dir / path if base_dir else path
 
 
 def _connection_name(name: str) -> str:
@@ -125,15 +63,6 @@ def _operation_name(name: str) -> str:
 ConnectionName: TypeAlias = Annotated[str, AfterValidator(_connection_name)]
 OperationName: TypeAlias = Annotated[str, AfterValidator(_operation_name)]
 ProviderCode: TypeAlias = Annotated[str, AfterValidator(_provider_code)]
-FilePath: TypeAlias = Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)]
-
-
-class Table(pydantic.BaseModel):
-    """Base of every table: unknown keys are refused, values never change or show in errors."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
 
 
 class ApiSettings(Table):
@@ -146,14 +75,14 @@ class ApiSettings(Table):
     allowed_uids: tuple[Annotated[Count, Field(ge=0, le=2**32 - 2)], ...] = ()
     key_file: FilePath | None = None
     max_connections: Count = Field(512, ge=1, le=100_000)
-    max_body: Size = Field(_BODY_LIMIT_BYTES, ge=1024, le=_BODY_LIMIT_BYTES)
+    max_body: Size = Field(BODY_LIMIT_BYTES, ge=1024, le=BODY_LIMIT_BYTES)
     header_timeout: Timeout = 10.0
     body_timeout: Timeout = 30.0
 
     @property
     def address(self) -> tuple[str, int] | None:
         """The host and port to listen on, or None where TCP is switched off."""
-        found = _LISTEN_PATTERN.fullmatch(self.listen)
+        found = LISTEN_PATTERN.fullmatch(self.listen)
         return (found["v6"] or found["v4"], int(found["port"])) if found else None
 
     @property
@@ -164,7 +93,7 @@ class ApiSettings(Table):
     @field_validator("listen")
     @classmethod
     def _is_loopback(cls, value: str) -> str:
-        found = _LISTEN_PATTERN.fullmatch(value)
+        found = LISTEN_PATTERN.fullmatch(value)
         if not value:
             return value
         if found is None or int(found["port"]) > 65_535:
@@ -353,6 +282,7 @@ class ConnectionSettings(Table):
     max_repeats: Count | None = Field(None, ge=0, le=100)
     breaker: BreakerOverride = BreakerOverride()
     query: QueryOverride = QueryOverride()
+    webhook: ConnectionWebhooks = ConnectionWebhooks()
     tenant: str = "default"
 
     @field_validator("tenant")
@@ -395,6 +325,7 @@ class FixedTables(Table):
 
     api: ApiSettings = ApiSettings()
     journal: JournalSettings = JournalSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()
     delivery: DeliverySettings = DeliverySettings()
     log: LogSettings = LogSettings()

@@ -16,13 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from integrationd.settings.model import (
-    NOT_AVAILABLE,
-    Problem,
-    RejectedConfigError,
-    Settings,
-    key_path,
-)
+from integrationd.settings.model import NOT_AVAILABLE, Settings
+from integrationd.settings.table import Problem, RejectedConfigError, key_path
 
 SECRET_LIMIT_BYTES = 64 * 1024
 

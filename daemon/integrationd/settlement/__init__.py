@@ -5,9 +5,10 @@ a :class:`Settlement`: the call as it shall stand, what to store beside it, and 
 The journal writes a settlement in one commit, guarded by the lease and the revision.
 """
 
-from integrationd.settlement.finding import settle_finding, settle_late_outcome
+from integrationd.settlement.finding import settle_finding, settle_late_outcome, settle_notice
 from integrationd.settlement.parts import of_one
 from integrationd.settlement.person import cancel, expire, give_back, resolve, retry
+from integrationd.settlement.receipt import settle_receipt
 from integrationd.settlement.record import Policy, Resolution, Settlement
 from integrationd.settlement.send import may_still_repeat, settle_send, settle_unrepeatable
 
@@ -24,6 +25,8 @@ __all__ = [
     "retry",
     "settle_finding",
     "settle_late_outcome",
+    "settle_notice",
+    "settle_receipt",
     "settle_send",
     "settle_unrepeatable",
 ]

@@ -27,8 +27,62 @@ def settle_finding(
     """
     if call.state.is_final:
         return _weigh_against_final(call, finding)
-    call = call.replace(queries=call.queries + 1)
+    asked = call.replace(queries=call.queries + 1)
+    return _decide(asked, parts, finding, policy, now_ms=now_ms, jitter=jitter)
+
+
+def settle_notice(
+    call: Call,
+    parts: Sequence[Part],
+    finding: said.Finding,
+    policy: Policy,
+    *,
+    now_ms: int,
+    jitter: Jitter,
+) -> Settlement | None:
+    """Decide what a provider's notice means for a call; None while it must wait for an attempt.
+
+    A notice that it is still open asks the provider at once: what is signed by nobody is confirmed
+    so before it counts.
+    """
+    if call.state in (CallState.PENDING, CallState.PROCESSING):
+        return None
+    if call.state.is_final:
+        return _weigh_against_final(call, finding)
+    if isinstance(finding, said.Pending):
+        return _ask_soon(call, finding, policy, now_ms)
+    return _decide(call, parts, finding, policy, now_ms=now_ms, jitter=jitter)
+
+
+def _ask_soon(call: Call, finding: said.Pending, policy: Policy, now_ms: int) -> Settlement:
+    if not policy.can_ask:
+        return Settlement(call=call, rule="noticed, cannot be asked about")
+    until_ms = call.ask_until_ms or now_ms + round(policy.schedule.window_s * 1000)
+    settled = move(
+        call,
+        call.state,
+        now_ms,
+        call.reason or "noticed",
+        call.detail or "The provider sent word of it.",
+        ask_at_ms=now_ms + round((finding.ask_after_s or 0) * 1000),
+        ask_until_ms=until_ms,
+    )
+    return Settlement(call=settled, rule="noticed, asked at once")
+
+
+def _decide(
+    call: Call,
+    parts: Sequence[Part],
+    finding: said.Finding,
+    policy: Policy,
+    *,
+    now_ms: int,
+    jitter: Jitter,
+) -> Settlement:
     match finding:
+        case said.Done() if _is_another_sum(finding, policy):
+            detail = f"{policy.asked} was asked for, but {finding.paid} was paid."
+            return _attention(call, "amount_differs", detail, now_ms)
         case said.Done():
             return _done(call, parts, finding.result, finding.reference, now_ms)
         case said.Refused():
@@ -66,6 +120,10 @@ def settle_late_outcome(
     if isinstance(evidence, said.Done):
         return _done(call, parts, evidence.result, evidence.reference, now_ms)
     return _refused(call, parts, evidence, now_ms)
+
+
+def _is_another_sum(finding: said.Done, policy: Policy) -> bool:
+    return None not in (finding.paid, policy.asked) and finding.paid != policy.asked
 
 
 def _done(

@@ -8,6 +8,7 @@ from typing import Any
 from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, EventRecord, Part, pinned_lane
 from integrationd.retry import RetryPolicy
 from integrationd.sdk.contract import OnUncertain
+from integrationd.sdk.money import Money
 from integrationd.sdk.provider import QuerySchedule
 
 DETAIL_LIMIT = 1000
@@ -26,6 +27,7 @@ class Policy:
         schedule: When it is asked.
         on_uncertain: What to do where neither repeating nor asking is possible.
         max_repeats: How often at most ``repeat`` repeats.
+        asked: What the request asks for, where it is about money.
     """
 
     retry: RetryPolicy
@@ -36,6 +38,7 @@ class Policy:
     schedule: QuerySchedule
     on_uncertain: OnUncertain
     max_repeats: int
+    asked: Money | None = None
 
     @classmethod
     def for_refusal(cls) -> "Policy":

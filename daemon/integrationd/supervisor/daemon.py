@@ -30,18 +30,25 @@ from integrationd.journal import (
 from integrationd.masking import Masker
 from integrationd.registry import Connection, Registry, Shelf, builtin_plugins
 from integrationd.registry.trial import Trial
+from integrationd.settings import Settings
 from integrationd.supervisor.chronicle import Chronicle
 from integrationd.supervisor.greeting import greet
 from integrationd.supervisor.heartbeat import Heartbeat
+from integrationd.supervisor.hooks import HookParts, Hooks
 from integrationd.supervisor.listeners import bind
 from integrationd.supervisor.live import Live, kept_by, limits_by
 from integrationd.supervisor.place import Place
 from integrationd.supervisor.reload import Around, Reloader
+from integrationd.supervisor.report import Matters, Report
 from integrationd.supervisor.snapshot import Snapshot, Source
+from integrationd.supervisor.systemd import Notifier, Start
 from integrationd.supervisor.watch import Watcher
 from integrationd.telemetry import LogOutput, Metrics, log_facts
+from integrationd.webhooks.addresses import Addresses
 
 REQUEST_GRACE_S = 5.0
+# What stopping takes besides the grace: requests, closing plugins and the journal.
+STOP_MARGIN_S = 30.0
 # No setting allows more; the server keeps to the one that is in force.
 BODY_LIMIT_BYTES = 1024 * 1024
 
@@ -53,10 +60,13 @@ class Daemon:
         source: Where the configuration is read.
         snapshot: The configuration to begin with.
         clock: The time source.
+        start: How systemd has started the process.
     """
 
-    def __init__(self, source: Source, snapshot: Snapshot, clock: Clock) -> None:
+    def __init__(self, source: Source, snapshot: Snapshot, clock: Clock, start: Start) -> None:
         self._source = source
+        self._start = start
+        self._notifier = Notifier(start.address)
         self._snapshot = snapshot
         self._settings = snapshot.settings
         self._clock = clock
@@ -79,8 +89,11 @@ class Daemon:
 
     async def reload(self, cause: str) -> None:
         """Take over what has changed; while the daemon is only starting there is nothing to do."""
-        if self._reloader is not None:
-            await self._reloader.reload(cause)
+        if self._reloader is None:
+            return
+        self._notifier.reloading(self._clock.monotonic())
+        await self._reloader.reload(cause)
+        self._notifier.reloaded()
 
     def _on_journal(self, event: JournalMoved) -> None:
         if event.condition == Condition.READY:
@@ -97,13 +110,15 @@ class Daemon:
         retention = Retention(journal, self._clock, kept_by(self._settings), key)
         try:
             await journal.open()
-            delivery = self._delivery(journal, retention, registry)
+            addresses = Addresses(key)
+            delivery = self._delivery(journal, retention, registry, addresses)
+            hooks = self._hooks(journal, registry, delivery, addresses)
             access = Access(
                 api_key, self._settings.api.allowed_uids, str(self._settings.api_key_file)
             )
-            live = Live(delivery, retention, access, self._masker, self._output)
+            live = Live(delivery, retention, access, self._masker, self._output, hooks)
             self._reloader = self._reloading(journal, registry, shelf, trial, live)
-            await self._serve(journal, registry, delivery, access, live)
+            await self._serve(journal, registry, delivery, access, live, hooks)
         finally:
             await registry.aclose()
             await journal.close()
@@ -119,7 +134,19 @@ class Daemon:
             self._log.error("plugin_rejected", fault=str(fault))
         return shelf, registry
 
-    def _delivery(self, journal: Journal, retention: Retention, registry: Registry) -> Delivery:
+    def _delivery(
+        self,
+        journal: Journal,
+        retention: Retention,
+        registry: Registry,
+        addresses: Addresses,
+    ) -> Delivery:
+        def callback_base(call_id: str) -> str:
+            webhooks = self._in_force.webhooks
+            if webhooks.public_url is None:
+                return ""
+            return f"{webhooks.public_url}/hooks/{addresses.of_call(call_id)}"
+
         return Delivery(
             Surroundings(
                 journal=journal,
@@ -131,8 +158,27 @@ class Daemon:
                 maskers=self._snapshot.maskers(),
                 jitter=secrets.SystemRandom(),
                 renew=self._renewed,
+                callback_base=callback_base,
             )
         )
+
+    def _hooks(
+        self, journal: Journal, registry: Registry, delivery: Delivery, addresses: Addresses
+    ) -> Hooks:
+        parts = HookParts(
+            addresses=addresses,
+            journal=journal,
+            registry=registry,
+            policy_of=delivery.policy_of,
+            masker=self._masker,
+            bus=self._bus,
+            clock=self._clock,
+        )
+        return Hooks(self._settings, parts)
+
+    @property
+    def _in_force(self) -> Settings:
+        return self._reloader.settings if self._reloader is not None else self._settings
 
     async def _renewed(self, connection: Connection) -> bool:
         return self._reloader is not None and await self._reloader.renewed(connection)
@@ -161,31 +207,38 @@ class Daemon:
         delivery: Delivery,
         access: Access,
         live: Live,
+        hooks: Hooks,
     ) -> None:
         waiters = Waiters(self._bus, self._clock)
         api = self._api(journal, registry, delivery, waiters, access)
         async with anyio.create_task_group() as group:
-            server = ApiServer(api, bind(self._settings.api), limits_by(self._settings))
+            listeners = bind(self._settings.api, self._start.passed)
+            server = ApiServer(api, listeners, limits_by(self._settings))
             live.server = server
             group.start_soon(journal.run, name="journal keeper")
             group.start_soon(server.serve, name="api")
             await server.started()
+            await hooks.start(group)
             self._log.info("started", version=__version__, journal=str(self._settings.journal.path))
             greet(self._settings)
             # What is there now stays for the daemon's life.
             gc.collect()
             gc.freeze()
             self._begin_keeping_up(group, journal, registry)
+            self._notifier.ready()
             delivered = anyio.Event()
             group.start_soon(self._deliver, delivery, delivered, name="delivery")
             await self._stopping.wait()
             self._log.info("stopping", grace_s=delivery.grace_s)
+            self._notifier.stopping(delivery.grace_s + STOP_MARGIN_S)
             server.stop_accepting()
+            hooks.stop_accepting()
             waiters.close()
             delivery.drain()
             self._ready.set()
             await delivered.wait()
             await server.close(REQUEST_GRACE_S)
+            await hooks.close(REQUEST_GRACE_S)
             group.cancel_scope.cancel()
 
     def _begin_keeping_up(self, group: TaskGroup, journal: Journal, registry: Registry) -> None:
@@ -200,9 +253,12 @@ class Daemon:
             lambda: reloader.reload("a file has changed", again=False),
         )
         chronicle = Chronicle(journal, self._bus, self._clock)
+        matters = Matters(journal.ledger.lines, journal.status, reloader.status)
+        report = Report(self._notifier, matters, self._clock, self._start.watchdog_s)
         group.start_soon(reloader.run, name="reloader")
         group.start_soon(watcher.run, name="watcher")
         group.start_soon(chronicle.run, name="chronicle")
+        group.start_soon(report.run, name="report")
         group.start_soon(Heartbeat(registry, self._clock, self._bus).run, name="heartbeat")
 
     async def _deliver(self, delivery: Delivery, delivered: anyio.Event) -> None:

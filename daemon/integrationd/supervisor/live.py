@@ -7,6 +7,7 @@ from integrationd.delivery.service import Delivery
 from integrationd.journal import Kept, Retention
 from integrationd.masking import Masker
 from integrationd.settings import Settings
+from integrationd.supervisor.hooks import Hooks
 from integrationd.supervisor.snapshot import Snapshot
 from integrationd.telemetry import LogOutput
 
@@ -25,12 +26,14 @@ class Live:
         access: Access,
         masker: Masker,
         output: LogOutput,
+        hooks: Hooks,
     ) -> None:
         self._delivery = delivery
         self._retention = retention
         self._access = access
         self._masker = masker
         self._output = output
+        self._hooks = hooks
         self.server: ApiServer | None = None
 
     def use(self, snapshot: Snapshot) -> None:
@@ -43,6 +46,7 @@ class Live:
         self._access.allow(settings.api.allowed_uids)
         if self.server is not None:
             self.server.use(limits_by(settings))
+        self._hooks.use(settings)
         self._output.use(settings.log.format, settings.log.level)
 
 

@@ -1,6 +1,7 @@
 """The daemon as a process: its streams, its signals, its event loop and its exit code."""
 
 import contextlib
+import faulthandler
 import gc
 import io
 import os
@@ -15,6 +16,7 @@ import uvloop
 from integrationd.clock import SystemClock
 from integrationd.supervisor.daemon import Daemon
 from integrationd.supervisor.snapshot import Snapshot, Source
+from integrationd.supervisor.systemd import Start, take_start
 
 EXIT_OK = 0
 SWITCH_INTERVAL_S = 0.0005
@@ -28,6 +30,9 @@ def run(config: Path, environ: Mapping[str, str]) -> int:
         OSError: Its files or addresses cannot be used.
     """
     _open_standard_streams()
+    start = take_start(os.environ, os.getpid())
+    # A watchdog's SIGABRT, like a crash, leaves the place where every thread stood in the log.
+    faulthandler.enable(2)
     source = Source(config, environ)
     snapshot = source.read()
     # The commit thread must get its turn soon after the disk has answered.
@@ -38,7 +43,7 @@ def run(config: Path, environ: Mapping[str, str]) -> int:
         contextlib.redirect_stdout(_Unfailing(1)),
         contextlib.redirect_stderr(_Unfailing(2)),
     ):
-        return uvloop.run(_main(source, snapshot))
+        return uvloop.run(_main(source, snapshot, start))
 
 
 class _Unfailing(io.TextIOBase):
@@ -66,8 +71,8 @@ def _open_standard_streams() -> None:
     os.close(file)
 
 
-async def _main(source: Source, snapshot: Snapshot) -> int:
-    daemon = Daemon(source, snapshot, SystemClock())
+async def _main(source: Source, snapshot: Snapshot, start: Start) -> int:
+    daemon = Daemon(source, snapshot, SystemClock(), start)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as group:
 

@@ -33,6 +33,7 @@ from integrationd.settings import (
     Change,
     Problem,
     RejectedConfigError,
+    Settings,
     changes,
     needing_restart,
 )
@@ -109,6 +110,11 @@ class Reloader:
         return frozenset(
             {builtin_plugins(), *self._snapshot.settings.plugins.paths, *self._tried.plugins.paths}
         )
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._snapshot.settings
 
     def status(self) -> ConfigStatus:
         """Return which configuration is in force."""

@@ -7,7 +7,7 @@ what changes during it is seen by the next.
 
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 import anyio
@@ -20,6 +20,8 @@ QUIET_S = 0.15
 LONGEST_STORM_S = 1.0
 RETRY_S = 5.0
 _STEP_MS = 50
+# As many as the system follows.
+_MOST_LINKS = 40
 
 
 class Watcher:
@@ -51,27 +53,42 @@ class Watcher:
             watched = self._watched()
             try:
                 await self._watch(watched)
-            except (OSError, RuntimeError) as error:
+            except* (OSError, RuntimeError) as failed:
                 # For one, the system has no more watches to give; a signal still reloads.
-                self._log.warning("cannot_watch", reason=str(error), retry_s=RETRY_S)
+                reason = "; ".join(map(str, failed.exceptions))
+                self._log.warning("cannot_watch", reason=reason, retry_s=RETRY_S)
                 await self._clock.sleep(RETRY_S)
 
     def _watched(self) -> "_Watched":
-        trees = frozenset(tree for tree in self._trees() if tree.is_dir())
-        return _Watched(files=_with_targets(self._files()), trees=trees)
+        trees = list(self._trees())
+        # A directory that is not there yet, or is replaced, is seen from the one above it.
+        files = _with_targets([*self._files(), *trees])
+        parents = frozenset(file.parent for file in files if file.parent.is_dir())
+        present = frozenset(tree for tree in trees if tree.is_dir())
+        return _Watched(
+            files=files,
+            parents=parents,
+            trees=present,
+            identities=frozenset(_identity(place) for place in parents | present),
+        )
 
     async def _watch(self, watched: "_Watched") -> None:
         """Watch until a change has led to other files or directories."""
         stop, storm = anyio.Event(), _Storm()
+        # Whatever has changed while nobody was looking.
+        storm.stir()
         async with anyio.create_task_group() as group:
-            for places, recursive in ((watched.parents(), False), (watched.trees, True)):
+            for places, recursive in ((watched.parents, False), (watched.trees, True)):
                 if places:
                     group.start_soon(self._listen, places, recursive, watched, storm, stop)
-            while self._watched() == watched:
-                await storm.begins()
-                await self._settle(storm)
-                await self._on_change()
-            stop.set()
+            try:
+                while self._watched() == watched:
+                    await storm.begins()
+                    await self._settle(storm)
+                    await self._on_change()
+            finally:
+                # The library does not hear of a cancellation before its next look at the clock.
+                stop.set()
 
     async def _settle(self, storm: "_Storm") -> None:
         """Wait until nothing has changed for a moment, but not for ever."""
@@ -99,15 +116,21 @@ class Watcher:
             storm.stir()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Watched:
-    """Single files, and directories with all plugin files below them."""
+    """What is watched: single files, and directories with all plugin files below them.
+
+    Attributes:
+        files: The files; they need not exist.
+        parents: The directories of the files that do.
+        trees: The directories.
+        identities: Which directories those are; another in the place of one is not watched yet.
+    """
 
     files: frozenset[Path]
+    parents: frozenset[Path]
     trees: frozenset[Path]
-
-    def parents(self) -> frozenset[Path]:
-        return frozenset(file.parent for file in self.files if file.parent.is_dir())
+    identities: frozenset[tuple[Path, int, int]]
 
     def concerns(self, path: Path) -> bool:
         if path in self.files:
@@ -135,11 +158,29 @@ class _Storm:
         return stirred
 
 
+def _identity(place: Path) -> tuple[Path, int, int]:
+    try:
+        found = place.stat()
+    except OSError:
+        return place, 0, 0
+    return place, found.st_dev, found.st_ino
+
+
 def _with_targets(files: Iterable[Path]) -> frozenset[Path]:
-    """Return files together with what they are links to, since either may be replaced."""
+    """Return files together with every link on the way to them, since any may be replaced."""
     found: set[Path] = set()
     for file in files:
-        found.add(file.absolute())
         with contextlib.suppress(OSError, RuntimeError):
-            found.add(file.resolve())
+            found.update(_on_the_way(file.absolute()))
     return frozenset(found)
+
+
+def _on_the_way(path: Path) -> Iterator[Path]:
+    """Yield a path, the first link in it, and the same of where that leads to."""
+    yield path
+    for _ in range(_MOST_LINKS):
+        link = next((one for one in (*reversed(path.parents), path) if one.is_symlink()), None)
+        if link is None:
+            return
+        path = link.parent / link.readlink() / path.relative_to(link)
+        yield from (link, path)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from integrationd.sdk.contract import Contract
-from integrationd.sdk.contracts import email, http, push, sms, whatsapp
+from integrationd.sdk.contracts import billing, email, http, payment, push, sms, whatsapp
 
 __all__ = ["CATALOGUE", "catalogue_of", "contract_of"]
 
@@ -24,7 +24,15 @@ def catalogue_of(contracts: Iterable[Contract]) -> Mapping[str, Contract]:
 
 
 CATALOGUE: Mapping[str, Contract] = catalogue_of(
-    (*email.CONTRACTS, *http.CONTRACTS, *push.CONTRACTS, *sms.CONTRACTS, *whatsapp.CONTRACTS)
+    (
+        *billing.CONTRACTS,
+        *email.CONTRACTS,
+        *http.CONTRACTS,
+        *payment.CONTRACTS,
+        *push.CONTRACTS,
+        *sms.CONTRACTS,
+        *whatsapp.CONTRACTS,
+    )
 )
 
 

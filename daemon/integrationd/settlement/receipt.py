@@ -1,0 +1,66 @@
+"""What became of a message after it had been handed over; it never changes the call's state."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from integrationd.call import Call, EventRecord, Part
+from integrationd.settlement.record import Settlement
+
+# In the order in which they may follow each other; a later word never gives way to an earlier one.
+_ORDER = ("sent", "failed", "delivered", "bounced", "read", "complained")
+
+
+def settle_receipt(
+    call: Call,
+    parts: Sequence[Part],
+    delivery: str,
+    *,
+    recipient: str | None,
+    provider_reference: str | None,
+) -> Settlement | None:
+    """Note what a receipt says; None if it is no news.
+
+    Args:
+        call: The call, whatever its state.
+        parts: Its parts, where it has several recipients.
+        delivery: ``delivered``, ``failed``, ``bounced``, ``complained`` or ``read``.
+        recipient: Whom it is about, where the provider names the recipient.
+        provider_reference: The provider's id of the message.
+    """
+    part = _part(parts, recipient, provider_reference)
+    if not _is_news(part.delivery if part is not None else call.delivery, delivery):
+        return None
+    changed: tuple[Part, ...] = ()
+    after = call.replace(revision=call.revision + 1)
+    if part is not None:
+        changed = (msgspec.structs.replace(part, delivery=delivery),)
+    else:
+        after = after.replace(delivery=delivery)
+    event = EventRecord(
+        type=f"{call.operation.partition('.')[0]}.{delivery}",
+        tenant=call.tenant,
+        call_id=call.id,
+        connection=call.connection,
+        data={
+            "operation": call.operation,
+            "recipient": part.recipient if part is not None else recipient,
+            "provider_reference": provider_reference or call.provider_reference,
+            "reference_type": call.reference_type,
+            "reference_id": call.reference_id,
+        },
+    )
+    return Settlement(call=after, rule="receipt", parts=changed, events=(event,))
+
+
+def _part(parts: Sequence[Part], recipient: str | None, reference: str | None) -> Part | None:
+    for part in parts:
+        if reference is not None and part.provider_reference == reference:
+            return part
+    return next((part for part in parts if part.recipient == recipient), None)
+
+
+def _is_news(before: str | None, after: str) -> bool:
+    if before is None or before not in _ORDER or after not in _ORDER:
+        return before != after
+    return _ORDER.index(after) > _ORDER.index(before)

@@ -1,0 +1,237 @@
+"""One webhook, as a straight line: whose is it, is it theirs, is it new; keep it, then answer.
+
+What it means is worked out afterwards (:mod:`integrationd.webhooks.correlator`), so that the answer
+is as fast as ever while the app, the delivery side or a call is not there.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+import anyio
+import msgspec
+import structlog
+
+from integrationd.call import DEFAULT_TENANT, new_call_id
+from integrationd.clock import Clock
+from integrationd.errors import JournalError
+from integrationd.events import Bus, WebhookReceived, WebhookRefused
+from integrationd.journal import Inbox, Received, StoredWebhook
+from integrationd.masking import Masker
+from integrationd.registry import Connection, Registry
+from integrationd.registry.containment import contained
+from integrationd.sdk.webhook import (
+    Notice,
+    Refusal,
+    UnreadableError,
+    Verified,
+    WebhookReply,
+    WebhookRequest,
+)
+from integrationd.settings import ConnectionWebhooks
+from integrationd.webhooks.sources import Networks
+
+# As long as the most patient provider waits for a decision (M-Pesa validation: 8 s).
+DECISION_LIMIT_S = 7.5
+RETRY_AFTER_S = 5
+_NOT_FOUND = WebhookReply(status=404)
+_NO_ACCESS = WebhookReply(status=403)
+
+
+class Rules(Protocol):
+    """What the configuration says of one connection's webhooks."""
+
+    def __call__(self, connection: str) -> ConnectionWebhooks:
+        """Return the rules of a connection."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A request, and which connection it came to.
+
+    Attributes:
+        connection: The connection.
+        request: The request.
+        raw_query: The query string.
+        call_id: The call that its address was handed out for, if it was for one.
+    """
+
+    connection: Connection
+    request: WebhookRequest
+    raw_query: str
+    call_id: str | None
+
+
+class Receiver:
+    """Takes webhooks in.
+
+    Args:
+        inbox: Where they are kept.
+        registry: The live connections.
+        rules: What the configuration says of a connection's webhooks.
+        masker: Masks the headers that are kept.
+        bus: Where it is told what came, and what was refused.
+        clock: Where time is read.
+        on_kept: Called when a new one is in the inbox.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        registry: Registry,
+        rules: Rules,
+        masker: Masker,
+        bus: Bus,
+        clock: Clock,
+        on_kept: Callable[[StoredWebhook], None],
+    ) -> None:
+        self._inbox = inbox
+        self._registry = registry
+        self._rules = rules
+        self._masker = masker
+        self._bus = bus
+        self._clock = clock
+        self._on_kept = on_kept
+        self._log = structlog.get_logger("integrationd.webhooks")
+
+    async def receive(self, incoming: Incoming) -> WebhookReply:
+        """Take one webhook in and return what the provider is to be answered."""
+        with incoming.connection.held() as connection:
+            refused = self._outsider(incoming)
+            if refused is not None:
+                return refused
+            try:
+                return await self._take(connection, incoming)
+            except JournalError as error:
+                self._log.warning("webhook_not_kept", connection=connection.name, why=str(error))
+                return WebhookReply(status=503)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                # It will come again; perhaps the plugin has been mended by then.
+                self._log.exception("webhook_failed", connection=connection.name)
+                told = f"the plugin raised {type(error).__name__}"
+                self._refuse(incoming, Refusal("plugin_error", told, 500))
+                return WebhookReply(status=500)
+
+    def _outsider(self, incoming: Incoming) -> WebhookReply | None:
+        """Refuse what comes from, or to, an address that the connection does not take."""
+        rules, request = self._rules(incoming.connection.name), incoming.request
+        allowed = Networks(rules.allow_from)
+        if allowed and not allowed.holds(request.source):
+            self._refuse(incoming, Refusal("source_not_allowed", request.source, 403))
+            return _NO_ACCESS
+        if rules.require_address and not request.token:
+            self._refuse(incoming, Refusal("address_required", "not to an address of ours", 404))
+            return _NOT_FOUND
+        return None
+
+    async def _take(self, connection: Connection, incoming: Incoming) -> WebhookReply:
+        provider, request = connection.provider, incoming.request
+        if request.method == "GET":
+            with contained():
+                return provider.answer_challenge(request) or WebhookReply(status=405)
+        with contained():
+            proof = provider.verify_webhook(request)
+        if not isinstance(proof, Verified):
+            self._refuse(incoming, proof)
+            return WebhookReply(status=proof.status)
+        notices, unreadable = self._read(connection, request)
+        if unreadable and proof.by == "token":
+            # Nothing vouches for its content, so that it may as well be junk.
+            self._refuse(incoming, Refusal("unreadable", unreadable, 400))
+            return WebhookReply(status=400)
+        with contained():
+            reply = provider.webhook_reply(request)
+        received = self._received(incoming, proof, notices, unreadable, reply)
+        kept, is_copy = await self._inbox.keep(received)
+        if not is_copy:
+            self._bus.publish(WebhookReceived(connection.name, kept.id, kept.types))
+            self._on_kept(kept)
+        return await self._answer(connection, request, kept)
+
+    def _read(
+        self, connection: Connection, request: WebhookRequest
+    ) -> tuple[Sequence[Notice], str | None]:
+        try:
+            with contained():
+                return connection.provider.read_webhook(request), None
+        except UnreadableError as error:
+            return (), str(error)
+
+    def _received(
+        self,
+        incoming: Incoming,
+        proof: Verified,
+        notices: Sequence[Notice],
+        unreadable: str | None,
+        reply: WebhookReply,
+    ) -> Received:
+        connection, request = incoming.connection, incoming.request
+        headers = self._masker.headers(request.headers)
+        return Received(
+            id=new_call_id(request.received_at_ms),
+            tenant=connection.tenant or DEFAULT_TENANT,
+            connection=connection.name,
+            provider=connection.code,
+            received_at_ms=request.received_at_ms,
+            source=request.source,
+            method=request.method,
+            path=request.path,
+            query=incoming.raw_query,
+            headers=msgspec.json.encode(headers).decode(),
+            body=request.body,
+            proof=proof.by,
+            address_call_id=incoming.call_id,
+            dedupe=_dedupe(request, notices),
+            reply_status=reply.status,
+            reply_type=reply.content_type,
+            reply_body=reply.body,
+            types=", ".join(notice.type for notice in notices),
+            state="unreadable" if unreadable else "new",
+            note=unreadable,
+        )
+
+    async def _answer(
+        self, connection: Connection, request: WebhookRequest, kept: StoredWebhook
+    ) -> WebhookReply:
+        """Return the reply that was kept, unless the provider asks for a decision first."""
+        decided: WebhookReply | None = None
+        with anyio.move_on_after(DECISION_LIMIT_S), contained():
+            decided = await connection.provider.decide_webhook(request)
+        if decided is None:
+            return WebhookReply(
+                status=kept.reply_status, body=kept.reply_body, content_type=kept.reply_type
+            )
+        await self._inbox.set_reply(kept.seq, decided.status, decided.content_type, decided.body)
+        return decided
+
+    def _refuse(self, incoming: Incoming, refusal: Refusal) -> None:
+        self._bus.publish(
+            WebhookRefused(
+                incoming.connection.name, incoming.request.source, refusal.reason, refusal.detail
+            )
+        )
+
+
+def _dedupe(request: WebhookRequest, notices: Sequence[Notice]) -> bytes:
+    """Return what copies of one webhook have in common: the provider's ids, else every byte."""
+    ids = sorted({notice.event_id for notice in notices if notice.event_id})
+    told = msgspec.json.encode(["ids", *ids] if ids else ["bytes", request.path])
+    return hashlib.sha256(told + (b"" if ids else request.body)).digest()
+
+
+def request_of(kept: StoredWebhook) -> WebhookRequest:
+    """Return a kept webhook as it came in; its headers are masked."""
+    headers: Mapping[str, str] = msgspec.json.decode(kept.headers)
+    return WebhookRequest(
+        method=kept.method,
+        path=kept.path,
+        query=dict(parse_qsl(kept.query, keep_blank_values=True)),
+        headers=tuple(headers.items()),
+        body=kept.body,
+        source=kept.source,
+        received_at_ms=kept.received_at_ms,
+        token=kept.proof == "token" or kept.address_call_id is not None,
+    )
