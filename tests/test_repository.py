@@ -139,7 +139,8 @@ def test_packages_are_declared_below_the_source_roots_only() -> None:
     directories = {path.parent for path in modules("daemon", "plugins")}
     declared = {path.parent for path in modules("daemon", "plugins") if path.name == "__init__.py"}
 
-    assert declared == {path for path in directories if path.is_relative_to(PACKAGE)}
+    folders = {path for path in plugin_files([PLUGINS]) if path.is_dir()}
+    assert declared == {path for path in directories if path.is_relative_to(PACKAGE)} | folders
 
 
 def test_version_is_that_of_the_installed_package() -> None:
@@ -242,13 +243,18 @@ def builtin_plugins() -> list[Path]:
     return list(plugin_files([PLUGINS]))
 
 
+def main_module(plugin: Path) -> Path:
+    return plugin / "__init__.py" if plugin.is_dir() else plugin
+
+
 def classes_of(path: Path) -> list[ast.ClassDef]:
     return [node for node in parsed(path).body if isinstance(node, ast.ClassDef)]
 
 
 @pytest.mark.parametrize("plugin", builtin_plugins(), ids=lambda path: path.stem)
 def test_plugin_cites_its_source(plugin: Path) -> None:
-    texts = [ast.get_docstring(parsed(plugin)), *map(ast.get_docstring, classes_of(plugin))]
+    module = main_module(plugin)
+    texts = [ast.get_docstring(parsed(module)), *map(ast.get_docstring, classes_of(module))]
 
     assert "Source:" in "\n".join(text or "" for text in texts)
 

@@ -9,7 +9,8 @@ import pytest
 from integrationd.registry import PluginVersion, builtin_plugins, load_plugin, load_plugins
 from integrationd.registry.paths import plugin_files, plugins_of
 from integrationd.sdk.contracts.sms import SmsSend
-from integrationd.sdk.plugin_file import MAX_BYTES, PluginFileError
+from integrationd.sdk.plugin_file import PluginFileError
+from integrationd.sdk.plugin_source import MAX_BYTES
 from integrationd.sdk.testing import FakeClock, FakeConnection
 
 HEAD = """\

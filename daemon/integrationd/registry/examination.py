@@ -237,11 +237,13 @@ def _death(path: Path, code: int | None, traces: str, limit_s: float) -> Remark:
 def _place(path: Path, traces: str) -> tuple[int | None, str]:
     """Return the line of the file that was running, and what that line was waiting for."""
     frames = list(_FRAME.finditer(traces))
-    own = next((one for one in frames if one[1] == str(path)), None)
+    own = next((one for one in frames if path in (Path(one[1]), *Path(one[1]).parents)), None)
     innermost = next(iter(frames), None)
     if own is None or innermost is None:
         return None, ""
     inside = "" if innermost is own else f"in {innermost[3]} of {Path(innermost[1]).name}"
+    if own[1] != str(path):
+        return None, f"{Path(own[1]).name}:{own[2]} {inside}".strip()
     return int(own[2]), inside
 
 

@@ -1,8 +1,10 @@
 """Where plugin files are: the built-in ones, and those of the operator."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
+
+from integrationd.sdk.plugin_source import is_part, is_plugin_folder
 
 
 def builtin_plugins() -> Path:
@@ -22,20 +24,28 @@ def plugins_of(package: Path) -> Path:
 
 
 def plugin_files(places: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the plugin files of all places, place by place, each in the order of its names.
+    """Return the plugins of all places, place by place, each in the order of its names.
 
-    A place is a plugin file or a directory, whose ``*.py`` files are taken at any depth, but for
-    tests and for names that begin with ``.`` or ``_``. What several places share is named once. A
-    place that is not there is returned as it is, so that loading it tells the operator.
+    A place is a plugin file, or a directory whose ``*.py`` files are taken at any depth, but for
+    tests and for names that begin with ``.`` or ``_``. A folder that is one plugin
+    (:func:`integrationd.sdk.plugin_source.is_plugin_folder`) is taken whole. What several places
+    share is named once. A place that is not there is returned as it is, so that loading it tells
+    the operator.
     """
     found: dict[Path, None] = {}
     for place in places:
-        candidates = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-        found.update((path, None) for path in candidates if not _is_no_plugin(path, place))
+        found.update(dict.fromkeys(_plugins_in(place)))
     return tuple(found)
 
 
-def _is_no_plugin(path: Path, place: Path) -> bool:
-    below = path.relative_to(place)
-    is_test = bool(below.parts) and (path.name.startswith("test_") or path.name == "conftest.py")
-    return is_test or any(name.startswith((".", "_")) for name in below.parts)
+def _plugins_in(place: Path) -> Iterator[Path]:
+    if not place.is_dir() or is_plugin_folder(place):
+        yield place
+        return
+    for entry in sorted(place.iterdir()):
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _plugins_in(entry)
+        elif is_part(entry.name):
+            yield entry

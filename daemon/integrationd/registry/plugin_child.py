@@ -8,6 +8,7 @@ or has crashed, Python itself writes the place into a second file.
 import contextlib
 import faulthandler
 import fcntl
+import functools
 import inspect
 import json
 import os
@@ -15,12 +16,14 @@ import resource
 import sys
 import threading
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import msgspec
 import pydantic
+from msgspec.json import schema
 
 from integrationd.clock import SystemClock
 from integrationd.registry.loader import PluginVersion, load_plugin
@@ -31,7 +34,9 @@ from integrationd.registry.plugin_reading import (
     remarks_on,
 )
 from integrationd.registry.process_state import ProcessState
-from integrationd.sdk.plugin_file import MAX_BYTES, PluginFileError
+from integrationd.sdk.plugin_file import PluginFileError
+from integrationd.sdk.plugin_source import PluginSource, read_plugin
+from integrationd.sdk.provider import request_schema
 
 MEMORY_BYTES = 1 << 30
 # Out of the reach of a plugin that closes every descriptor it can think of.
@@ -89,8 +94,8 @@ def examine(path: Path, teller: Teller, limit_s: float, traces: int) -> None:
         limit_s: Seconds after which the place where it is stuck is written to ``traces``.
         traces: A descriptor.
     """
-    source = _source(path)
-    for remark in remarks_on(source):
+    text = _Text(path)
+    for remark in text.remarks():
         teller.tell(warning=remark)
     before, threads = ProcessState(), set(threading.enumerate())
     forks: list[int | None] = []
@@ -99,28 +104,48 @@ def examine(path: Path, teller: Teller, limit_s: float, traces: int) -> None:
     teller.tell(began=True)
     with _problems_of(teller):
         version = load_plugin(path, SystemClock())
+        describe(version)
         teller.tell(loaded=_summary(version))
-        for remark in open_secrets(version, source):
+        for remark in open_secrets(version, text):
             teller.tell(warning=remark)
     faulthandler.cancel_dump_traceback_later()
-    _tell_of_changes(teller, before, source)
+    _tell_of_changes(teller, before, text)
     for line in forks:
         teller.tell(problem=Remark(line, "forks the process, which would make a second daemon"))
     for thread in set(threading.enumerate()) - threads:
         told = f"starts the thread {thread.name!r} when it is imported; begin it in an operation"
-        teller.tell(warning=Remark(None, told))
+        # One that is no daemon thread keeps the process from ending.
+        teller.tell(**{"warning" if thread.daemon else "problem": Remark(None, told)})
     teller.tell(ended=True)
 
 
-def open_secrets(version: PluginVersion, source: bytes) -> Iterator[Remark]:
+def describe(version: PluginVersion) -> None:
+    """Put a plugin in words as the API does, which must not fail for one among many.
+
+    Raises:
+        PluginFileError: It cannot be done.
+    """
+    contracts = [served.contract for served in version.operations.values()]
+    try:
+        shown = [(one.summary, request_schema(one), schema(one.result)) for one in contracts]
+        msgspec.json.encode((version.provider.__doc__, dict(version.config_schema), shown))
+    except Exception as error:
+        reason = f"cannot be described as JSON: {type(error).__name__}: {error}"
+        raise PluginFileError(version.path, reason) from error
+
+
+def open_secrets(version: PluginVersion, text: "_Text") -> Iterator[Remark]:
     """Yield the fields of a config that look like secrets and are plain text."""
-    lines = lines_of_fields(source)
     for name in _plain_secrets(version.provider.Config, set()):
-        yield Remark(
-            lines.get(name),
+        yield text.remark(
+            functools.partial(_line_of_field, name),
             f"the config's {name} looks like a secret; annotate it as SecretStr, so that it is"
             " shown nowhere",
         )
+
+
+def _line_of_field(name: str, source: bytes) -> int | None:
+    return lines_of_fields(source).get(name)
 
 
 def _plain_secrets(model: type[pydantic.BaseModel], seen: set[type]) -> Iterator[str]:
@@ -156,15 +181,38 @@ def _set_limits() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def _source(path: Path) -> bytes:
-    """Return the file's text, or nothing: loading it says why it cannot be read."""
-    try:
-        if not path.is_file():
-            return b""
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES)
-    except OSError:
-        return b""
+class _Text:
+    """The text of a plugin, for finding the line that a remark is about."""
+
+    def __init__(self, path: Path) -> None:
+        self._source: PluginSource | None = None
+        # Loading it says why it cannot be read.
+        with contextlib.suppress(PluginFileError):
+            self._source = read_plugin(path)
+
+    def _modules(self) -> Mapping[str, bytes]:
+        return self._source.modules if self._source else {}
+
+    def remarks(self) -> Iterator[Remark]:
+        """Yield what reading it gives cause to warn of."""
+        for module, text in self._modules().items():
+            for remark in remarks_on(text):
+                yield self._placed(module, remark)
+
+    def remark(self, line_in: Callable[[bytes], int | None], reason: str) -> Remark:
+        """Return a remark about the first module in which a line is found."""
+        for module, text in self._modules().items():
+            with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+                line = line_in(text)
+                if line is not None:
+                    return self._placed(module, Remark(line, reason))
+        return Remark(None, reason)
+
+    def _placed(self, module: str, remark: Remark) -> Remark:
+        """Name the module of a folder too."""
+        if self._source is None or not self._source.is_folder:
+            return remark
+        return Remark(None, f"{module}.py, {remark}")
 
 
 @contextlib.contextmanager
@@ -190,18 +238,15 @@ def _summary(version: PluginVersion) -> dict[str, Any]:
     }
 
 
-def _tell_of_changes(teller: Teller, before: ProcessState, source: bytes) -> None:
+def _tell_of_changes(teller: Teller, before: ProcessState, text: _Text) -> None:
     for change in before.changes():
         told = f"{change.told} for the whole daemon when it is imported"
-        remark = Remark(_line_that_sets(source, change.setters), told)
+        remark = text.remark(functools.partial(_line_that_sets, change.setters), told)
         teller.tell(**{"problem" if change.is_harmful else "warning": remark})
 
 
-def _line_that_sets(source: bytes, names: tuple[str, ...]) -> int | None:
-    try:
-        return line_that_sets(source, names)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def _line_that_sets(names: Collection[str], source: bytes) -> int | None:
+    return line_that_sets(source, names)
 
 
 def _line_in(path: Path, frame: FrameType | None) -> int | None:

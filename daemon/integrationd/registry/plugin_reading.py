@@ -107,10 +107,10 @@ def _imported(tree: ast.Module) -> dict[str, str]:
             for alias in node.names:
                 name = alias.asname or alias.name.partition(".")[0]
                 names[name] = alias.name if alias.asname else name
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.update(
-                {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
-            )
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import keeps its dots: a module beside it may be called like any library.
+            module = "." * node.level + (node.module or "")
+            names.update({one.asname or one.name: f"{module}.{one.name}" for one in node.names})
     return names
 
 

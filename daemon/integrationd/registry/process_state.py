@@ -9,11 +9,13 @@ import gc
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -58,7 +60,16 @@ _SETTERS = {
     "the garbage collector": ("gc.disable", "gc.set_threshold"),
     "a standard stream": ("sys.stdin", "sys.stdout", "sys.stderr"),
     "the hook for exceptions": ("sys.excepthook",),
+    "the timers that send signals": ("signal.alarm", "signal.setitimer"),
+    "the limits of the process": ("resource.setrlimit",),
+    "how the process is traced": ("sys.settrace", "sys.setprofile"),
+    "descriptors that it has not opened": ("os.close", "os.closerange", "os.dup2"),
 }
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_OWN_DESCRIPTORS = "/dev/fd"
+# A daemon has many files open; what closes them all must find some here too.
+_DECOYS = 48
 
 
 class Change(NamedTuple):
@@ -79,6 +90,7 @@ class ProcessState:
     """The process as it stands now; make one before, and ask for the changes after."""
 
     def __init__(self) -> None:
+        self._files = _decoys() | _open_files()
         self._libraries = {name: _members(name, module) for name, module in _modules().items()}
         self._figures = _figures()
 
@@ -90,12 +102,14 @@ class ProcessState:
             for name in _replaced(before, _members(library, sys.modules[library]))
         ]
         figures = _figures()
-        moved = [
+        moved = [what for what in figures if figures[what] != self._figures[what]]
+        if any(_identity(number) != file for number, file in self._files.items()):
+            moved.append("descriptors that it has not opened")
+        told = [
             Change(f"changes {what}", _SETTERS[what], is_harmful=what not in _COMMON)
-            for what in figures
-            if figures[what] != self._figures[what]
+            for what in moved
         ]
-        return [*patched, *moved]
+        return [*patched, *told]
 
 
 def _modules() -> dict[str, ModuleType]:
@@ -156,7 +170,30 @@ def _figures() -> dict[str, Any]:
         "the garbage collector": (gc.isenabled(), gc.get_threshold()),
         "a standard stream": (sys.stdin, sys.stdout, sys.stderr),
         "the hook for exceptions": sys.excepthook,
+        "the timers that send signals": [signal.getitimer(kind)[0] > 0 for kind in _TIMERS],
+        "the limits of the process": [resource.getrlimit(kind) for kind in _LIMITS],
+        "how the process is traced": (sys.gettrace(), sys.getprofile()),
     }
+
+
+def _decoys() -> dict[int, tuple[int, int] | None]:
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(_DECOYS)]
+    return {number: _identity(number) for number in opened}
+
+
+def _open_files() -> dict[int, tuple[int, int] | None]:
+    """Return the descriptors that are open, each with what it stands for."""
+    numbers = [int(one.name) for one in Path(_OWN_DESCRIPTORS).iterdir()]
+    # The one that listed them is closed by now.
+    return {number: found for number in numbers if (found := _identity(number))}
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _signals() -> list[signal.Signals]:

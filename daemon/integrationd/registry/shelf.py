@@ -5,7 +5,6 @@ rejected takes nothing with it.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,8 @@ import anyio.to_thread
 
 from integrationd.clock import Clock
 from integrationd.registry.loader import LoadedPlugins, PluginVersion, collated, load_plugin
-from integrationd.sdk.plugin_file import PluginFault, PluginFileError, forget, read_plugin_file
+from integrationd.sdk.plugin_file import PluginFault, PluginFileError, forget
+from integrationd.sdk.plugin_source import read_plugin
 
 Examine: TypeAlias = Callable[[Sequence[Path]], Awaitable[Mapping[Path, PluginFault]]]
 """Runs plugin files where they can do no harm and returns what is wrong with which."""
@@ -37,6 +37,22 @@ class _Entry:
     digest: str
     version: PluginVersion | None
     fault: PluginFault | None
+
+
+def is_plain(path: Path) -> bool:
+    """Say whether a path is text; the name of a file may be any bytes."""
+    return plain_text(str(path)) == str(path)
+
+
+def plain(fault: PluginFault) -> PluginFault:
+    """Return a fault that can be stored and sent, whatever the plugin has put into it."""
+    path = Path(plain_text(str(fault.path)))
+    return dataclasses.replace(fault, path=path, reason=plain_text(fault.reason))
+
+
+def plain_text(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which can be in a str but in no file."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class Shelf:
@@ -104,7 +120,7 @@ class Shelf:
             # In a thread, since what a plugin imports may take a while to load.
             version = await anyio.to_thread.run_sync(load_plugin, path, clock, digest)
         except PluginFileError as error:
-            return _Entry(digest=digest, version=before, fault=error.fault)
+            return _Entry(digest=digest, version=before, fault=plain(error.fault))
         return _Entry(digest=digest, version=version, fault=None)
 
     def collated(self, serving: Mapping[str, PluginVersion]) -> LoadedPlugins:
@@ -114,7 +130,10 @@ class Shelf:
 
 
 def _digest(path: Path) -> str:
+    # What has no name that can be told is not opened either: whoever watches would hear of that.
+    if not is_plain(path):
+        return ""
     try:
-        return hashlib.sha256(read_plugin_file(path)).hexdigest()
+        return read_plugin(path).digest
     except PluginFileError:
         return ""

@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 
 from integrationd.clock import Clock
 from integrationd.registry.examination import LIMIT_S, Examination, examine
-from integrationd.registry.shelf import Examine
+from integrationd.registry.plugin_reading import Remark
+from integrationd.registry.shelf import Examine, is_plain, plain
 from integrationd.sdk.plugin_file import PluginFault
+
+# Enough for a quick start with many files, and no more than a small machine can bear.
+AT_ONCE = 2
 
 
 class Trial:
@@ -23,19 +28,30 @@ class Trial:
     def __init__(self, clock: Clock, limit_s: float = LIMIT_S) -> None:
         self._clock = clock
         self._limit_s = limit_s
+        self._at_once = anyio.Semaphore(AT_ONCE)
 
     async def examine(self, paths: Sequence[Path]) -> Mapping[Path, PluginFault]:
-        """Run files one by one, each in a process of its own, and return what is wrong with which.
+        """Run files, each in a process of its own, and return what is wrong with which.
 
-        The event loop goes on meanwhile. Cancelling it ends the process that is under way.
+        The event loop goes on meanwhile. Cancelling it ends the processes that are under way.
         """
-        faults: dict[Path, PluginFault] = {}
-        for path in paths:
+        problems: dict[Path, Remark] = {}
+        async with anyio.create_task_group() as group:
+            for path in paths:
+                group.start_soon(self._try, path, problems)
+        return {
+            path: plain(PluginFault(path=path, line=one.line, reason=one.reason))
+            for path, one in problems.items()
+        }
+
+    async def _try(self, path: Path, problems: dict[Path, Remark]) -> None:
+        if not is_plain(path):
+            problems[path] = Remark(None, "its name is not UTF-8; rename it")
+            return
+        async with self._at_once:
             found = await anyio.to_thread.run_sync(self._examine, path)
-            if found.problems:
-                first = found.problems[0]
-                faults[path] = PluginFault(path=path, line=first.line, reason=first.reason)
-        return faults
+        if found.problems:
+            problems[path] = found.problems[0]
 
     def _examine(self, path: Path) -> Examination:
         return examine(
