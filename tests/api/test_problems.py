@@ -19,8 +19,6 @@ from integrationd.api.replies import Reply
                 "tenants",
                 "subscriptions",
                 "events",
-                "webhooks",
-                "webhook-endpoints",
                 "keys",
                 "blobs",
             )

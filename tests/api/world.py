@@ -19,7 +19,7 @@ from integrationd.api.waiting import Waiters
 from integrationd.clock import Clock
 from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus
-from integrationd.journal import Journal, Kept, Retention
+from integrationd.journal import Journal, Kept, Retention, StoredWebhook
 from integrationd.masking import Masker
 from integrationd.registry import ConnectionSpec, Registry, builtin_plugins, load_plugins
 from integrationd.registry import plugin_files as files_in
@@ -65,6 +65,19 @@ class Unchanging:
 
     async def preview(self) -> ReloadReport:
         return ReloadReport(outcome="unchanged")
+
+
+class Unhooked:
+    """No webhooks come in; replays are remembered."""
+
+    def __init__(self) -> None:
+        self.replayed: list[StoredWebhook] = []
+
+    def replay(self, webhook: StoredWebhook) -> None:
+        self.replayed.append(webhook)
+
+    def address(self, connection: str) -> str | None:
+        return f"https://hooks.x.test/hooks/{connection.encode().hex()}"
 
 
 class ApiWorld:
@@ -116,6 +129,7 @@ class ApiWorld:
             placement=place,
             lines=place,
             configuration=Unchanging(),
+            hooks=Unhooked(),
             submitter=Submitter(Acceptor(self.journal, place, clock), self.journal, self.waiters),
             masker=masker,
             metrics=self.metrics,

@@ -97,7 +97,10 @@ def test_list_prints_the_apis_json(command: CommandLine, daemon: Playback) -> No
 
 
 def test_recipes_are_those_of_the_catalogue() -> None:
-    assert set(RECIPES) == set(CATALOGUE)
+    """What moves money is written from its sheet and not from a form."""
+    of_money = {one for one in CATALOGUE if one.startswith(("billing.", "payment."))}
+
+    assert set(RECIPES) == set(CATALOGUE) - of_money
 
 
 @pytest.fixture(scope="module")

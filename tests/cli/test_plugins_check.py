@@ -150,8 +150,19 @@ def test_output_is_kept_to_a_limit_and_counted(tmp_path: Path) -> None:
     assert "writes 1000001 bytes to its standard output" in str(found.warnings[0])
 
 
-def test_thread_that_is_started_is_warned_of(tmp_path: Path) -> None:
+def test_thread_that_keeps_the_process_from_ending_is_a_problem(tmp_path: Path) -> None:
     more = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"
+
+    (problem,) = examined_with(tmp_path, more).problems
+
+    assert "starts the thread" in str(problem)
+
+
+def test_daemon_thread_that_is_started_is_warned_of(tmp_path: Path) -> None:
+    more = (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    )
 
     found = examined_with(tmp_path, more)
 

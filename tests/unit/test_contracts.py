@@ -251,8 +251,10 @@ def test_split_mailbox_lets_no_control_character_through(text: str) -> None:
 
 def test_catalogue_names_category_and_verb_of_every_contract() -> None:
     assert {contract.category for contract in CATALOGUE.values()} == {
+        "billing",
         "email",
         "http",
+        "payment",
         "push",
         "sms",
         "whatsapp",

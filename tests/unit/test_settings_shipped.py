@@ -96,6 +96,7 @@ def test_shipped_file_comments_out_the_defaults_of_the_model(tmp_path: Path) -> 
         ("api", "socket_group"),
         ("api", "key_file"),
         ("journal", "key_file"),
+        ("webhooks", "public_url"),
         ("delivery", "breaker", "failure_rate"),
     }
     assert {way: value for way, value in stated.items() if defaults[way] is not None} == {

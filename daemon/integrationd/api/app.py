@@ -25,12 +25,13 @@ from integrationd.api.replies import Reply, problem_reply
 from integrationd.api.resource_routes import ResourceRoutes
 from integrationd.api.screening import screen
 from integrationd.api.submit import OPTIONS, Submitter
+from integrationd.api.webhook_routes import WebhookRoutes
 from integrationd.errors import BadRequestError, IntegrationdError
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_LATER = ("tenants", "subscriptions", "events", "webhooks", "webhook-endpoints", "keys", "blobs")
+_LATER = ("tenants", "subscriptions", "events", "keys", "blobs")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_WITH_OPTIONS = frozenset({"/v1/calls", "/v1/attempts", "/metrics"})
+_WITH_OPTIONS = frozenset({"/v1/calls", "/v1/attempts", "/v1/webhooks", "/metrics"})
 
 
 class Api:
@@ -91,6 +92,7 @@ class Api:
             *CallRoutes(parts).routes(),
             *resources.routes(),
             *ConfigRoutes(parts).routes(),
+            *WebhookRoutes(parts).routes(),
             *OpenApiRoutes(parts).routes(),
         ]
         fixed = [*resources.open_routes(), *map(_refusing_options, strict), *_later_routes()]

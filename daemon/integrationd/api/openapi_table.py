@@ -22,6 +22,8 @@ from integrationd.api.schemas import (
     ResolveRequest,
     StatusView,
 )
+from integrationd.api.webhook_routes import FILTERS as WEBHOOK_FILTERS
+from integrationd.api.webhook_routes import EndpointView, WebhookView
 
 _T = TypeVar("_T")
 
@@ -173,6 +175,20 @@ ROUTES: Mapping[tuple[str, str], Told] = {
     ("get", _CONNECTION): Told(summary="Show one connection.", gives={200: ConnectionView}),
     ("post", f"{_CONNECTION}/breaker/reset"): Told(
         summary="Close a breaker by hand.", gives={200: ConnectionView}
+    ),
+    ("get", "/v1/webhooks"): Told(
+        summary="List what providers sent, the latest first.",
+        gives={200: Page[WebhookView]},
+        query=(*_PAGE, *WEBHOOK_FILTERS),
+    ),
+    ("get", "/v1/webhooks/{webhook_id}"): Told(
+        summary="Show one webhook whole.", gives={200: WebhookView}
+    ),
+    ("post", "/v1/webhooks/{webhook_id}/replay"): Told(
+        summary="Have one webhook worked on again.", gives={202: WebhookView}
+    ),
+    ("get", "/v1/webhook-endpoints"): Told(
+        summary="Show where providers send their webhooks.", gives={200: Page[EndpointView]}
     ),
     ("get", "/v1/config"): Told(
         summary="Show which configuration is in force.", gives={200: ConfigView}

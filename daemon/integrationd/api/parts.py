@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from integrationd.api.ports import Configuration, Lines, Placement
+from integrationd.api.ports import Configuration, Lines, Placement, WebhookSide
 from integrationd.api.submit import Submitter
 from integrationd.clock import Clock
 from integrationd.journal import Journal
@@ -21,6 +21,7 @@ class Parts:
         placement: Which connection serves what.
         lines: The connections at work.
         configuration: What is in force, and how it is replaced.
+        hooks: What takes webhooks in.
         submitter: Accepts calls.
         masker: Masks what is shown.
         metrics: What ``/metrics`` tells.
@@ -33,6 +34,7 @@ class Parts:
     placement: Placement
     lines: Lines
     configuration: Configuration
+    hooks: WebhookSide
     submitter: Submitter
     masker: Masker
     metrics: Metrics

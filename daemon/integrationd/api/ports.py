@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 
 from integrationd.call import Call
+from integrationd.journal import StoredWebhook
 from integrationd.registry import Connection
 
 
@@ -76,6 +77,18 @@ class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     problems: tuple[ConfigProblem, ...] = ()
     warnings: tuple[ConfigProblem, ...] = ()
+
+
+class WebhookSide(Protocol):
+    """What takes webhooks in."""
+
+    def replay(self, webhook: StoredWebhook) -> None:
+        """Have a webhook of the inbox worked on again."""
+        ...
+
+    def address(self, connection: str) -> str | None:
+        """Return the unguessable address of a connection; None where none can be given."""
+        ...
 
 
 class Configuration(Protocol):

@@ -40,6 +40,7 @@ COMMANDS = {
     "retry": Listed("actions", "Send a failed or expired call again."),
     "cancel": Listed("actions", "Call off a pending call."),
     "resolve": Listed("actions", "Settle a call of unknown outcome."),
+    "webhooks": Listed("webhooks", "Show what providers sent, or have it worked on again."),
     "connections": Listed("connections", "Show the connections, or close the breaker of one."),
     "config": Listed("config", "Check the configuration, or show what a reload would do."),
     "reload": Listed("reload", "Have the daemon take over what has changed."),

@@ -40,6 +40,9 @@ _OF_PART = (
     " WHERE part.provider_reference = ? AND call.connection = ?"
 )
 _BIG = 1 << 62
+# In these its events have been told.
+_TOLD = frozenset({"held", "unmatched", "applied"})
+_FAULTS = frozenset({"unreadable", "failed"})
 
 
 class InboxFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,17 +232,26 @@ class Inbox:
         note: str | None,
         call_id: str | None,
         at_ms: int,
-        event: EventRecord | None = None,
+        events: Sequence[EventRecord] = (),
     ) -> None:
-        """Note what came of a webhook, with the event that tells of it, in one commit."""
+        """Note what came of a webhook, with the events that tell of it, in one commit.
+
+        Events are told once: not again when it is worked on again. A fault does not undo what has
+        come of it before.
+        """
 
         def job(transaction: Transaction) -> None:
-            changed = transaction.db.execute(
+            row = transaction.db.execute("SELECT state FROM inbox WHERE seq = ?", (seq,)).fetchone()
+            if row is None:
+                return
+            is_told = row[0] in _TOLD
+            after = row[0] if is_told and state in _FAULTS else state
+            transaction.db.execute(
                 "UPDATE inbox SET state = ?, note = ?, call_id = coalesce(?, call_id),"
-                " worked_at_ms = ? WHERE seq = ? AND (state <> ? OR note IS NOT ?)",
-                (state, note, call_id, at_ms, seq, state, note),
+                " worked_at_ms = ? WHERE seq = ?",
+                (after, note, call_id, at_ms, seq),
             )
-            if event is not None and changed.rowcount:
+            for event in () if is_told else events:
                 transaction.chain.append(transaction.db, event, at_ms)
 
         await self._access.write_surely(job)

@@ -17,6 +17,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     calls_ms: int
     attempts_ms: int
     events_ms: int
+    inbox_ms: int = 90 * 24 * 3600 * 1000
 
 
 class Retention:
@@ -39,6 +40,7 @@ class Retention:
         gone = await self._prune_calls(now_ms - self._kept.calls_ms)
         gone += await self._prune_attempts(now_ms - self._kept.attempts_ms)
         gone += await self._prune_events(now_ms - self._kept.events_ms)
+        gone += await self._prune_inbox(now_ms - self._kept.inbox_ms)
         return gone + await self._prune_keys(now_ms - IDEMPOTENCY_KEPT_MS)
 
     async def _prune_calls(self, before_ms: int) -> int:
@@ -71,6 +73,21 @@ class Retention:
                 "DELETE FROM attempt WHERE seq < (SELECT min(seq) + ? FROM attempt)"
                 " AND seq < (SELECT max(seq) FROM attempt) AND started_at_ms < ?",
                 (STEP, before_ms),
+            ).rowcount
+
+        return await self._access.write(job, heavy=True)
+
+    async def _prune_inbox(self, before_ms: int) -> int:
+        """Delete webhooks that came before then and are done with."""
+        found = await self._access.rows("SELECT min(received_at_ms) FROM inbox")
+        if found[0][0] is None or found[0][0] >= before_ms:
+            return 0
+
+        def job(transaction: Transaction) -> int:
+            return transaction.db.execute(
+                "DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox WHERE received_at_ms < ?"
+                " AND state NOT IN ('new', 'held') ORDER BY received_at_ms LIMIT ?)",
+                (before_ms, STEP),
             ).rowcount
 
         return await self._access.write(job, heavy=True)

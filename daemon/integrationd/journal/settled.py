@@ -1,5 +1,6 @@
 """How a settlement is written: the call, its parts, its result, its attempt and its events."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -45,10 +46,21 @@ def store_settlement(
             rows.part_values(after.seq, part),
         )
     if settlement.result is not None:
-        _store_result(transaction, "REPLACE", after, _json(settlement.result))
+        known = _known_result(transaction, before)
+        _store_result(transaction, "REPLACE", after, _json({**known, **settlement.result}))
     elif after.state in HAS_RESULT:
         _store_result(transaction, "INSERT OR IGNORE", after, b"")
     _store_facts(transaction, after, settlement, now_ms, attempt)
+
+
+def _known_result(transaction: Transaction, call: Call) -> Mapping[str, Any]:
+    """Return what was told while the call was open; it stays where nothing else is said."""
+    if call.state not in (CallState.WAITING, CallState.UNKNOWN):
+        return {}
+    row = transaction.db.execute(
+        "SELECT result FROM call_result WHERE seq = ?", (call.seq,)
+    ).fetchone()
+    return msgspec.json.decode(row[0]) if row is not None and row[0] else {}
 
 
 def _store_result(transaction: Transaction, verb: str, call: Call, result: bytes) -> None:

@@ -176,11 +176,18 @@ class Refused:
 class Pending:
     """The provider says that it is still open.
 
+    A webhook that nobody signed says this too, whatever it claims: the daemon keeps what it tells
+    and asks the provider at once.
+
     Attributes:
         ask_after_s: Seconds until the next query; the daemon's schedule when None.
+        result: What is known so far, part of the result once it is done.
+        paid: What is said to have been paid; held against what was asked like that of ``Done``.
     """
 
     ask_after_s: float | None = None
+    result: JsonObject = dataclasses.field(default_factory=dict)
+    paid: Money | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

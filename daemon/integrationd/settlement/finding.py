@@ -1,5 +1,6 @@
 """What follows from a query, or from evidence that comes after the call has moved on."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
@@ -49,14 +50,17 @@ def settle_notice(
         return None
     if call.state.is_final:
         return _weigh_against_final(call, finding)
-    if isinstance(finding, said.Pending):
+    if isinstance(finding, said.Pending) and not _is_another_sum(finding, policy):
         return _ask_soon(call, finding, policy, now_ms)
     return _decide(call, parts, finding, policy, now_ms=now_ms, jitter=jitter)
 
 
 def _ask_soon(call: Call, finding: said.Pending, policy: Policy, now_ms: int) -> Settlement:
     if not policy.can_ask:
-        return Settlement(call=call, rule="noticed, cannot be asked about")
+        noted = call.replace(revision=call.revision + 1)
+        return Settlement(
+            call=noted, rule="noticed, cannot be asked about", result=finding.result or None
+        )
     until_ms = call.ask_until_ms or now_ms + round(policy.schedule.window_s * 1000)
     settled = move(
         call,
@@ -67,7 +71,7 @@ def _ask_soon(call: Call, finding: said.Pending, policy: Policy, now_ms: int) ->
         ask_at_ms=now_ms + round((finding.ask_after_s or 0) * 1000),
         ask_until_ms=until_ms,
     )
-    return Settlement(call=settled, rule="noticed, asked at once")
+    return Settlement(call=settled, rule="noticed, asked at once", result=finding.result or None)
 
 
 def _decide(
@@ -80,7 +84,7 @@ def _decide(
     jitter: Jitter,
 ) -> Settlement:
     match finding:
-        case said.Done() if _is_another_sum(finding, policy):
+        case said.Done() | said.Pending() if _is_another_sum(finding, policy):
             detail = f"{policy.asked} was asked for, but {finding.paid} was paid."
             return _attention(call, "amount_differs", detail, now_ms)
         case said.Done():
@@ -90,7 +94,10 @@ def _decide(
         case said.NeverHappened():
             return _never_happened(call, parts, finding, policy, now_ms, jitter)
         case said.Pending():
-            return _still_open(call, "open", "Still open.", finding.ask_after_s, policy, now_ms)
+            return dataclasses.replace(
+                _still_open(call, "open", "Still open.", finding.ask_after_s, policy, now_ms),
+                result=finding.result or None,
+            )
         case said.CannotTell():
             return _still_open(call, finding.reason, finding.detail, None, policy, now_ms)
         case _:
@@ -122,7 +129,7 @@ def settle_late_outcome(
     return _refused(call, parts, evidence, now_ms)
 
 
-def _is_another_sum(finding: said.Done, policy: Policy) -> bool:
+def _is_another_sum(finding: said.Done | said.Pending, policy: Policy) -> bool:
     return None not in (finding.paid, policy.asked) and finding.paid != policy.asked
 
 
@@ -232,6 +239,8 @@ def _weigh_against_final(call: Call, finding: said.Finding) -> Settlement:
     against = _contradiction(call.state, finding)
     if against is None:
         return Settlement(call=call, rule="evidence agrees")
+    if call.contradiction == against[:CONTRADICTION_LIMIT]:
+        return Settlement(call=call, rule="evidence contradicts, as before")
     noted = call.replace(contradiction=against[:CONTRADICTION_LIMIT], revision=call.revision + 1)
     return Settlement(
         call=noted,

@@ -210,7 +210,7 @@ class Daemon:
         hooks: Hooks,
     ) -> None:
         waiters = Waiters(self._bus, self._clock)
-        api = self._api(journal, registry, delivery, waiters, access)
+        api = self._api(journal, registry, delivery, waiters, access, hooks)
         async with anyio.create_task_group() as group:
             listeners = bind(self._settings.api, self._start.passed)
             server = ApiServer(api, listeners, limits_by(self._settings))
@@ -277,6 +277,7 @@ class Daemon:
         delivery: Delivery,
         waiters: Waiters,
         access: Access,
+        hooks: Hooks,
     ) -> Api:
         place = Place(delivery)
         if self._reloader is None:
@@ -287,6 +288,7 @@ class Daemon:
             placement=place,
             lines=place,
             configuration=self._reloader,
+            hooks=hooks,
             submitter=Submitter(Acceptor(journal, place, self._clock), journal, waiters),
             masker=self._masker,
             metrics=self._metrics,

@@ -13,7 +13,7 @@ from integrationd.call import Call
 from integrationd.clock import Clock
 from integrationd.errors import NotFoundError
 from integrationd.events import Bus
-from integrationd.journal import Journal
+from integrationd.journal import Journal, StoredWebhook
 from integrationd.masking import Masker
 from integrationd.registry import Registry
 from integrationd.settings import ConnectionWebhooks, Settings
@@ -53,9 +53,6 @@ class HookParts:
 class Hooks:
     """Takes webhooks in for the daemon's life.
 
-    Attributes:
-        correlator: Joins what came to its calls.
-
     Args:
         settings: The configuration to begin with.
         parts: What it works with.
@@ -64,7 +61,8 @@ class Hooks:
     def __init__(self, settings: Settings, parts: HookParts) -> None:
         self._settings = settings
         self._journal, self._clock = parts.journal, parts.clock
-        self.correlator = Correlator(
+        self._addresses = parts.addresses
+        self._correlator = Correlator(
             parts.journal,
             parts.registry,
             parts.policy_of,
@@ -79,7 +77,7 @@ class Hooks:
             parts.masker,
             parts.bus,
             parts.clock,
-            self.correlator.add,
+            self._correlator.add,
         )
         self._app = WebhookApp(
             receiver, parts.registry, parts.addresses, self._connection_of_call, parts.clock
@@ -96,9 +94,18 @@ class Hooks:
         if self._server is not None:
             self._server.use(_limits(settings))
 
+    def replay(self, webhook: StoredWebhook) -> None:
+        """Have a webhook of the inbox worked on again."""
+        self._correlator.add(webhook)
+
+    def address(self, connection: str) -> str | None:
+        """Return the unguessable address of a connection; None where none can be given."""
+        url = self._settings.webhooks.public_url
+        return None if url is None else f"{url}/hooks/{self._addresses.of_connection(connection)}"
+
     async def start(self, group: TaskGroup) -> None:
         """Listen, where that is switched on, and work through the inbox."""
-        group.start_soon(self.correlator.run, name="correlator")
+        group.start_soon(self._correlator.run, name="correlator")
         if self._settings.webhooks.address is None:
             return
         listener = bind_tcp(self._settings.webhooks.listen)

@@ -57,6 +57,7 @@ def kept_by(settings: Settings) -> Kept:
         calls_ms=round(kept.calls * 1000),
         attempts_ms=round(kept.attempts * 1000),
         events_ms=round(kept.events * 1000),
+        inbox_ms=round(kept.inbox * 1000),
     )
 
 

@@ -27,7 +27,7 @@ from integrationd.registry import (
     Shelf,
     builtin_plugins,
 )
-from integrationd.registry.shelf import Examine
+from integrationd.registry.shelf import Examine, plain, plain_text
 from integrationd.sdk.plugin_file import PluginFault, forget
 from integrationd.settings import (
     Change,
@@ -164,7 +164,7 @@ class Reloader:
             await plan.discard()
             paths = self._shelf.changed(snapshot.plugin_files())
             faults = await self._around.examine([path for path in paths if path.exists()])
-        lines = [*map(str, found), *(f"plugin file {path} has changed" for path in paths)]
+        lines = [*map(str, found), *(f"plugin file {_shown(path)} has changed" for path in paths)]
         warnings = [*told(snapshot.stale), *map(_as_warning, faults.values())]
         warnings += await self._left_waiting(snapshot)
         outcome = "applied" if lines else "unchanged"
@@ -230,6 +230,7 @@ class Reloader:
         # From here to the end of the step nothing may wait: an attempt sees all of it or nothing.
         renewed = _renewed(self._snapshot, snapshot)
         self._shelf, self._snapshot = shelf, snapshot
+        plan = dataclasses.replace(plan, faults=tuple(map(plain, plan.faults)))
         over = around.registry.commit(plan)
         around.take_over(snapshot)
         self._retire(over)
@@ -258,7 +259,7 @@ class Reloader:
         return ReloadReport(outcome="applied", changes=tuple(lines), warnings=warnings)
 
     def _reject(self, found: Sequence[Problem], cause: str) -> ReloadReport:
-        problems = told(found)
+        problems = told([Problem(one.where, plain_text(one.reason)) for one in found])
         if problems != self._status.problems:
             self._status = msgspec.structs.replace(
                 self._status,
@@ -344,6 +345,10 @@ def _moved(
 def _refused(fault: PluginFault) -> PluginMoved:
     where = f"line {fault.line}: " if fault.line else ""
     return PluginMoved("rejected", str(fault.path), "", f"{where}{fault.reason}")
+
+
+def _shown(path: Path) -> str:
+    return plain_text(str(path))
 
 
 def _in_words(moved: PluginMoved) -> str:

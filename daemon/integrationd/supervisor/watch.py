@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -22,6 +23,10 @@ RETRY_S = 5.0
 _STEP_MS = 50
 # As many as the system follows.
 _MOST_LINKS = 40
+# The library gives up when it meets a name that is not UTF-8.
+_UNREADABLE_NAME = "Unable to decode path"
+
+_Failure = TypeVar("_Failure", bound=Exception)
 
 
 class Watcher:
@@ -50,14 +55,7 @@ class Watcher:
     async def run(self) -> None:
         """Watch for the daemon's life."""
         while True:
-            watched = self._watched()
-            try:
-                await self._watch(watched)
-            except* (OSError, RuntimeError) as failed:
-                # For one, the system has no more watches to give; a signal still reloads.
-                reason = "; ".join(map(str, failed.exceptions))
-                self._log.warning("cannot_watch", reason=reason, retry_s=RETRY_S)
-                await self._clock.sleep(RETRY_S)
+            await self._watch(self._watched())
 
     def _watched(self) -> "_Watched":
         trees = list(self._trees())
@@ -89,6 +87,7 @@ class Watcher:
             finally:
                 # The library does not hear of a cancellation before its next look at the clock.
                 stop.set()
+                group.cancel_scope.cancel()
 
     async def _settle(self, storm: "_Storm") -> None:
         """Wait until nothing has changed for a moment, but not for ever."""
@@ -104,16 +103,32 @@ class Watcher:
         storm: "_Storm",
         stop: anyio.Event,
     ) -> None:
-        async for _found in watchfiles.awatch(
-            *places,
-            watch_filter=lambda _change, path: watched.concerns(Path(path)),
-            debounce=_STEP_MS,
-            step=_STEP_MS,
-            stop_event=stop,
-            recursive=recursive,
-            ignore_permission_denied=True,
-        ):
+        while not stop.is_set():
+            try:
+                async for _found in watchfiles.awatch(
+                    *places,
+                    watch_filter=lambda _change, path: watched.concerns(Path(path)),
+                    debounce=_STEP_MS,
+                    step=_STEP_MS,
+                    stop_event=stop,
+                    recursive=recursive,
+                    ignore_permission_denied=True,
+                ):
+                    storm.stir()
+            except* (OSError, RuntimeError) as failed:
+                await self._clock.sleep(self._pause_s(failed))
+            # Whatever has changed meanwhile.
             storm.stir()
+
+    def _pause_s(self, failed: BaseExceptionGroup[OSError | RuntimeError]) -> float:
+        """Say why watching has failed and return the seconds after which it is tried again."""
+        reason = "; ".join(map(str, _leaves(failed)))
+        if _UNREADABLE_NAME in reason:
+            # Whatever was told together with that name is lost.
+            return QUIET_S
+        # For one, the system has no more watches to give; a signal still reloads.
+        self._log.warning("cannot_watch", reason=reason, retry_s=RETRY_S)
+        return RETRY_S
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +171,14 @@ class _Storm:
         """Say whether anything has changed since this was last asked."""
         stirred, self._stirred = self._stirred.is_set(), anyio.Event()
         return stirred
+
+
+def _leaves(failed: BaseExceptionGroup[_Failure]) -> Iterator[_Failure]:
+    for error in failed.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _identity(place: Path) -> tuple[Path, int, int]:

@@ -18,6 +18,8 @@ from integrationd.events import (
     LeaseLost,
     LoopHeldUp,
     PluginMoved,
+    WebhookReceived,
+    WebhookRefused,
 )
 from integrationd.masking import Masker
 
@@ -93,6 +95,8 @@ def log_facts(bus: Bus) -> None:
     bus.subscribe(ConfigMoved, _on_config)
     bus.subscribe(PluginMoved, _on_plugin)
     bus.subscribe(LoopHeldUp, _on_held_up)
+    bus.subscribe(WebhookReceived, _on_webhook)
+    bus.subscribe(WebhookRefused, _on_webhook_refused)
 
 
 def _on_attempt(event: AttemptEnded) -> None:
@@ -175,4 +179,23 @@ def _on_held_up(event: LoopHeldUp) -> None:
         plugin=event.plugin or None,
         at=f"{event.path}:{event.line}",
         stood_still_s=round(event.seconds, 1),
+    )
+
+
+def _on_webhook(event: WebhookReceived) -> None:
+    _log.debug(
+        "webhook_received",
+        connection=event.connection,
+        webhook=event.webhook_id,
+        types=event.types,
+    )
+
+
+def _on_webhook_refused(event: WebhookRefused) -> None:
+    _log.warning(
+        "webhook_refused",
+        connection=event.connection,
+        source=event.source,
+        reason=event.reason,
+        detail=event.detail,
     )

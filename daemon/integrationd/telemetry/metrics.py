@@ -24,6 +24,8 @@ from integrationd.events import (
     LeaseLost,
     LoopHeldUp,
     PluginMoved,
+    WebhookReceived,
+    WebhookRefused,
 )
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -51,6 +53,8 @@ class Metrics:
         bus.subscribe(CallDamaged, lambda _event: self._damaged.inc())
         bus.subscribe(JournalMoved, self._on_journal)
         bus.subscribe(ConfigMoved, self._on_config)
+        bus.subscribe(WebhookReceived, lambda event: self._webhooks(event.connection, "received"))
+        bus.subscribe(WebhookRefused, lambda event: self._webhooks(event.connection, event.reason))
         bus.subscribe(PluginMoved, lambda event: self._plugins.labels(event.state).inc())
         bus.subscribe(
             LoopHeldUp, lambda event: self._held_up.labels(event.plugin).inc(event.seconds)
@@ -103,6 +107,12 @@ class Metrics:
             "integrationd_plugin_changes",
             "Plugin files taken over, refused, or gone.",
             ["outcome"],
+            registry=into,
+        )
+        self._hooks = Counter(
+            "integrationd_webhooks",
+            "Webhooks taken in, and refused by reason; copies are not counted.",
+            ["connection", "outcome"],
             registry=into,
         )
         self._held_up = Counter(
@@ -159,6 +169,9 @@ class Metrics:
     def _on_commit(self, event: Committed) -> None:
         self._commit.observe(event.seconds)
         self._writes.inc(event.writes)
+
+    def _webhooks(self, connection: str, outcome: str) -> None:
+        self._hooks.labels(connection, outcome).inc()
 
     def _on_config(self, event: ConfigMoved) -> None:
         self._reloads.labels(event.state).inc()
