@@ -87,7 +87,8 @@ class Acceptor:
         contract = _contract_of(request.operation, connection)
         typed = decode(contract.request, request.payload, "/payload")
         _refuse_unsupported(connection, request.operation, typed)
-        own = getattr(typed, "reference", None)
+        # Of what only asks it is the reference of another call.
+        own = getattr(typed, "reference", None) if contract.effect else None
         now_ms = self._clock.now_ms()
         recipients = tuple(contract.recipients(typed))
         return NewCall(

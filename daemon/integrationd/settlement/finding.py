@@ -38,18 +38,21 @@ def settle_notice(
     finding: said.Finding,
     policy: Policy,
     *,
+    reference: str | None = None,
     now_ms: int,
     jitter: Jitter,
 ) -> Settlement | None:
     """Decide what a provider's notice means for a call; None while it must wait for an attempt.
 
     A notice that it is still open asks the provider at once: what is signed by nobody is confirmed
-    so before it counts.
+    so before it counts. Where the answer to our own request was lost, the provider's reference in
+    the notice is what it can be asked by.
     """
     if call.state in (CallState.PENDING, CallState.PROCESSING):
         return None
     if call.state.is_final:
         return _weigh_against_final(call, finding)
+    call = call.replace(provider_reference=call.provider_reference or reference)
     if isinstance(finding, said.Pending) and not _is_another_sum(finding, policy):
         return _ask_soon(call, finding, policy, now_ms)
     return _decide(call, parts, finding, policy, now_ms=now_ms, jitter=jitter)

@@ -174,6 +174,10 @@ def _waiting(turn: _Turn, outcome: said.Accepted) -> Settlement:
 
 
 def _refused(turn: _Turn, outcome: said.Rejected) -> Settlement:
+    """End the call, unless an earlier send may have arrived: then the refusal is of this one."""
+    if turn.call.doubt and turn.policy.can_ask and not turn.policy.reads_only:
+        detail = f"An earlier send may have arrived; this one was refused. {outcome.detail}"
+        return _unresolved(turn, outcome.reason, detail.strip())
     return _failed(turn, turn.parts, outcome.reason, outcome.detail, "refused for good")
 
 

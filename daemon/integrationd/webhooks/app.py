@@ -37,6 +37,10 @@ class BodyTooLargeError(Exception):
     """The body is over the limit."""
 
 
+class BodyCutError(Exception):
+    """The sender went before the end of the body; what came of it may look like a whole one."""
+
+
 class WebhookApp:
     """Finds the connection that a request is for, and hands it to the receiver.
 
@@ -92,6 +96,8 @@ class WebhookApp:
             body = await _body(receive, self._max_body)
         except BodyTooLargeError:
             await _send(send, WebhookReply(status=413))
+            return
+        except BodyCutError:
             return
         query = scope["query_string"].decode("latin-1")
         request = WebhookRequest(
@@ -170,6 +176,8 @@ async def _body(receive: Receive, limit: int) -> bytes:
     chunks, size = [], 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BodyCutError
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:

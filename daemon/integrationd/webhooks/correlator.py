@@ -5,7 +5,7 @@ never made. What cannot be applied yet stays in the inbox and is looked at again
 moved.
 """
 
-import functools
+import dataclasses
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
@@ -15,25 +15,43 @@ import structlog
 
 from integrationd.call import Call, CallState, EventRecord, Part
 from integrationd.clock import Clock
-from integrationd.errors import JournalError
+from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
 from integrationd.events import Bus, CallChanged
 from integrationd.journal import Journal, StoredWebhook
 from integrationd.registry import Connection, Registry
-from integrationd.registry.containment import contained
 from integrationd.retry import Jitter
 from integrationd.sdk.webhook import Notice, UnreadableError
 from integrationd.settlement import Policy, Settlement, settle_notice, settle_receipt
+from integrationd.webhooks.reading import notices_of
 from integrationd.webhooks.receiver import request_of
 
 PolicyOf: TypeAlias = Callable[[Call, bytes], Policy]
-# The state of the webhook, a sentence for a person, and the call that it is about.
-Result: TypeAlias = tuple[str, str, str | None]
 
 STEP = 100
 JOURNAL_PAUSE_S = 1.0
 _TRIES = 5
-_PRUNED: Result = ("ignored", "Its call has been pruned.", None)
 _UNSETTLED = frozenset({CallState.PENDING, CallState.PROCESSING})
+_ORDER = ("held", "unmatched", "applied", "ignored")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one notice.
+
+    Attributes:
+        state: Of the webhook, as far as this notice is concerned.
+        note: A sentence for a person.
+        call_id: The call that it is about.
+        event: What it tells of its own.
+    """
+
+    state: str
+    note: str
+    call_id: str | None = None
+    event: EventRecord | None = None
+
+
+_PRUNED = Result("ignored", "Its call has been pruned.")
 
 
 class Correlator:
@@ -76,7 +94,8 @@ class Correlator:
 
     async def run(self) -> None:
         """Work for the daemon's life, beginning with what an earlier run has left."""
-        await self._surely(self._read_backlog)
+        while not await self._is_done(self._read_backlog()):
+            continue
         while True:
             self._stirred = anyio.Event()
             if not self._todo:
@@ -84,14 +103,18 @@ class Correlator:
                 continue
             seq = next(iter(self._todo))
             del self._todo[seq]
-            await self._surely(functools.partial(self.work_on, seq))
+            if not await self._is_done(self.work_on(seq)):
+                # To the end, so that no webhook can hold up the others.
+                self._todo[seq] = None
 
-    async def _surely(self, step: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                return await step()
-            except JournalError:
-                await self._clock.sleep(JOURNAL_PAUSE_S)
+    async def _is_done(self, step: Awaitable[None]) -> bool:
+        try:
+            await step
+        except JournalError as error:
+            self._log.warning("webhook_waits_for_journal", why=str(error))
+            await self._clock.sleep(JOURNAL_PAUSE_S)
+            return False
+        return True
 
     async def _read_backlog(self) -> None:
         after = 0
@@ -105,7 +128,7 @@ class Correlator:
         call = event.call
         if call.state not in _UNSETTLED and call.id in self._held:
             self._again(self._held.pop(call.id))
-        for reference in (call.provider_reference, call.own_reference):
+        for reference in (call.provider_reference, call.own_reference, call.id):
             if reference is not None and reference in self._unmatched:
                 self._again(self._unmatched.pop(reference))
 
@@ -127,65 +150,95 @@ class Correlator:
             await self._mark(kept, "failed", "Its connection is not there any more.")
             return
         try:
-            with contained():
-                notices = connection.provider.read_webhook(request_of(kept))
+            notices = notices_of(connection.provider, request_of(kept))
+            results = [await self._apply(kept, connection, notice) for notice in notices]
         except UnreadableError as error:
             await self._mark(kept, "unreadable", str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except (JournalFullError, JournalUnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, or tell it
             self._log.exception("webhook_not_understood", webhook=kept.id)
-            await self._mark(kept, "failed", f"The plugin raised {type(error).__name__}.")
-            return
-        await self._apply_all(kept, connection, notices)
+            await self._mark(kept, "failed", f"It ended in {type(error).__name__}: see the log.")
+        else:
+            await self._conclude(kept, results)
 
-    async def _apply_all(
-        self, kept: StoredWebhook, connection: Connection, notices: Sequence[Notice]
-    ) -> None:
-        """Apply every notice; the webhook is as far as the one that is least far."""
-        if not notices:
+    async def _conclude(self, kept: StoredWebhook, results: Sequence[Result]) -> None:
+        """Note what came of all notices; the webhook is as far as the one that is least far."""
+        if not results:
             await self._mark(kept, "ignored", "It tells nothing that concerns us.")
             return
-        results = [await self._apply(kept, connection, notice) for notice in notices]
-        order = ("held", "unmatched", "applied", "ignored")
-        state, note, call_id = min(results, key=lambda result: order.index(result[0]))
-        await self._mark(kept, state, note, call_id)
+        least = min(results, key=lambda result: _ORDER.index(result.state))
+        events = [result.event for result in results if result.event is not None]
+        await self._mark(kept, least.state, least.note, least.call_id, events)
 
     async def _apply(self, kept: StoredWebhook, connection: Connection, notice: Notice) -> Result:
-        """Apply one notice; return the state of the webhook by it, a sentence, and its call."""
-        seq = await self._journal.inbox.find_call(
-            connection.name,
-            call_id=kept.address_call_id,
-            ours=notice.our_reference,
-            theirs=notice.provider_reference,
-        )
+        """Apply one notice and say what came of it."""
+        seq = await self._find(kept, connection, notice)
         if seq is None:
-            return await self._without_call(kept, connection, notice)
+            return self._without_call(kept, connection, notice)
         for _ in range(_TRIES):
-            call, parts = await self._journal.leases.look(seq)
-            verdict = self._verdict(kept, connection, notice, call)
-            if call is None or verdict is not None:
-                return verdict or _PRUNED
-            settled = await self._settlement(call, parts, notice)
-            if settled is None or settled.call == call:
-                return "applied", "It is no news.", call.id
-            if await self._journal.leases.store_late(call, settled):
-                return "applied", f"{notice.type}: {settled.rule}.", call.id
+            result = await self._try(kept, connection, notice, seq)
+            if result is not None:
+                return result
         self._todo[kept.seq] = None
-        return "held", "Its call keeps moving; it is looked at again.", None
+        return Result("held", "Its call keeps moving; it is looked at again.")
+
+    async def _try(
+        self, kept: StoredWebhook, connection: Connection, notice: Notice, seq: int
+    ) -> Result | None:
+        """Apply a notice to its call as it stands now; None where it is to be looked at again."""
+        call, parts = await self._journal.leases.look(seq)
+        verdict = self._verdict(kept, connection, notice, call)
+        if call is None or verdict is not None:
+            return verdict
+        if notice.delivery is None and call.state in _UNSETTLED:
+            return self._hold(kept, call)
+        settled = await self._settlement(call, parts, notice)
+        if settled is None or settled.call == call:
+            return Result("applied", "It is no news.", call.id)
+        if await self._journal.leases.store_late(call, settled):
+            return Result("applied", f"{notice.type}: {settled.rule}.", call.id)
+        return None
+
+    def _hold(self, kept: StoredWebhook, call: Call) -> Result | None:
+        """Wait for the end of the call's attempt; looked at once more, lest it has just ended."""
+        if kept.seq in self._held[call.id]:
+            return Result("held", "Its call is being attempted; it is applied afterwards.", call.id)
+        self._held[call.id].add(kept.seq)
+        return None
+
+    async def _find(
+        self, kept: StoredWebhook, connection: Connection, notice: Notice
+    ) -> int | None:
+        """Return the number of the call of a notice; where it is not known yet, listen for it."""
+        for is_last in (False, True):
+            found = await self._journal.inbox.find_call(
+                connection.name,
+                call_id=kept.address_call_id,
+                ours=notice.our_reference,
+                theirs=notice.provider_reference,
+            )
+            references = _references(notice)
+            if found is not None or is_last or notice.event is not None or not references:
+                return found
+            # Looked for once more: it may have come before anybody listened.
+            for reference in references:
+                self._unmatched[reference].add(kept.seq)
+        return None
 
     def _verdict(
         self, kept: StoredWebhook, connection: Connection, notice: Notice, call: Call | None
     ) -> Result | None:
-        """Say what becomes of a notice that changes nothing, or not yet; None for the others."""
+        """Say what becomes of a notice that changes nothing; None for the others."""
         if call is None:
             return _PRUNED
         if call.connection is not None and call.connection != connection.name:
-            return "ignored", "Its call went through another connection.", call.id
+            return Result("ignored", "Its call went through another connection.", call.id)
+        if kept.address_call_id and _is_about_another(notice, call):
+            told = f"It is about {notice.provider_reference}, not {call.provider_reference}."
+            return Result("ignored", told, call.id)
         if notice.delivery is None and notice.finding is None:
-            return "applied", f"{notice.type} changes nothing.", call.id
-        if notice.delivery is None and call.state in _UNSETTLED:
-            self._held[call.id].add(kept.seq)
-            return "held", "Its call is being attempted; it is applied afterwards.", call.id
+            return Result("applied", f"{notice.type} changes nothing.", call.id)
         return None
 
     async def _settlement(
@@ -207,13 +260,12 @@ class Correlator:
             parts,
             notice.finding,
             self._policy_of(call, payload),
+            reference=notice.provider_reference,
             now_ms=self._clock.now_ms(),
             jitter=self._jitter,
         )
 
-    async def _without_call(
-        self, kept: StoredWebhook, connection: Connection, notice: Notice
-    ) -> Result:
+    def _without_call(self, kept: StoredWebhook, connection: Connection, notice: Notice) -> Result:
         """What is about no call of ours is an event of its own, or waits for its call."""
         if notice.event is not None:
             event = EventRecord(
@@ -222,19 +274,31 @@ class Correlator:
                 connection=connection.name,
                 data={**notice.data, "webhook": kept.id, "event_id": notice.event_id},
             )
-            told = f"{notice.event}: nobody had asked for it."
-            at_ms = self._clock.now_ms()
-            await self._journal.inbox.mark(kept.seq, "applied", told, None, at_ms, event)
-            return "applied", told, None
-        references = {notice.provider_reference, notice.our_reference} - {None}
-        if not references or (notice.finding is None and notice.delivery is None):
-            return "ignored", f"{notice.type} is about no call of ours.", None
-        for reference in references:
-            self._unmatched[str(reference)].add(kept.seq)
-        return "unmatched", f"{notice.type} is about a call that is not known (yet).", None
+            return Result("applied", f"{notice.event}: nobody had asked for it.", event=event)
+        if not _references(notice):
+            return Result("ignored", f"{notice.type} is about no call of ours.")
+        return Result("unmatched", f"{notice.type} is about a call that is not known (yet).")
 
     async def _mark(
-        self, kept: StoredWebhook, state: str, note: str, call_id: str | None = None
+        self,
+        kept: StoredWebhook,
+        state: str,
+        note: str,
+        call_id: str | None = None,
+        events: Sequence[EventRecord] = (),
     ) -> None:
         at_ms = self._clock.now_ms()
-        await self._journal.inbox.mark(kept.seq, state, note, call_id, at_ms)
+        await self._journal.inbox.mark(kept.seq, state, note, call_id, at_ms, events)
+
+
+def _is_about_another(notice: Notice, call: Call) -> bool:
+    """Say whether a notice at the call's own address names something else than the call's."""
+    named = {notice.provider_reference, call.provider_reference}
+    return None not in named and len(named) > 1
+
+
+def _references(notice: Notice) -> set[str]:
+    """Return what a call that turns up later may be known by; none where nothing waits for it."""
+    if notice.finding is None and notice.delivery is None:
+        return set()
+    return {one for one in (notice.provider_reference, notice.our_reference) if one is not None}

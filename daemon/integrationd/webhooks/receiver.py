@@ -31,6 +31,7 @@ from integrationd.sdk.webhook import (
     WebhookRequest,
 )
 from integrationd.settings import ConnectionWebhooks
+from integrationd.webhooks.reading import notices_of
 from integrationd.webhooks.sources import Networks
 
 # As long as the most patient provider waits for a decision (M-Pesa validation: 8 s).
@@ -95,6 +96,7 @@ class Receiver:
         self._bus = bus
         self._clock = clock
         self._on_kept = on_kept
+        self._undecided: dict[int, anyio.Event] = {}
         self._log = structlog.get_logger("integrationd.webhooks")
 
     async def receive(self, incoming: Incoming) -> WebhookReply:
@@ -146,17 +148,17 @@ class Receiver:
             reply = provider.webhook_reply(request)
         received = self._received(incoming, proof, notices, unreadable, reply)
         kept, is_copy = await self._inbox.keep(received)
-        if not is_copy:
-            self._bus.publish(WebhookReceived(connection.name, kept.id, kept.types))
-            self._on_kept(kept)
-        return await self._answer(connection, request, kept)
+        if is_copy:
+            return _reply_of(await self._decided(kept))
+        self._bus.publish(WebhookReceived(connection.name, kept.id, kept.types))
+        self._on_kept(kept)
+        return await self._decide(connection, request, kept)
 
     def _read(
         self, connection: Connection, request: WebhookRequest
     ) -> tuple[Sequence[Notice], str | None]:
         try:
-            with contained():
-                return connection.provider.read_webhook(request), None
+            return notices_of(connection.provider, request), None
         except UnreadableError as error:
             return (), str(error)
 
@@ -193,19 +195,41 @@ class Receiver:
             note=unreadable,
         )
 
-    async def _answer(
+    async def _decide(
         self, connection: Connection, request: WebhookRequest, kept: StoredWebhook
     ) -> WebhookReply:
         """Return the reply that was kept, unless the provider asks for a decision first."""
-        decided: WebhookReply | None = None
-        with anyio.move_on_after(DECISION_LIMIT_S), contained():
-            decided = await connection.provider.decide_webhook(request)
-        if decided is None:
-            return WebhookReply(
-                status=kept.reply_status, body=kept.reply_body, content_type=kept.reply_type
+        over = self._undecided[kept.seq] = anyio.Event()
+        try:
+            decided = await self._decision(connection, request)
+            if decided is None:
+                return _reply_of(kept)
+            await self._inbox.set_reply(
+                kept.seq, decided.status, decided.content_type, decided.body
             )
-        await self._inbox.set_reply(kept.seq, decided.status, decided.content_type, decided.body)
-        return decided
+            return decided
+        finally:
+            del self._undecided[kept.seq]
+            over.set()
+
+    async def _decision(
+        self, connection: Connection, request: WebhookRequest
+    ) -> WebhookReply | None:
+        """Have the plugin decide; None where it does not, or fails, or takes too long."""
+        try:
+            with anyio.move_on_after(DECISION_LIMIT_S), contained():
+                return await connection.provider.decide_webhook(request)
+        except Exception:  # noqa: BLE001 - a plugin may raise anything
+            self._log.exception("webhook_not_decided", connection=connection.name)
+        return None
+
+    async def _decided(self, kept: StoredWebhook) -> StoredWebhook:
+        """Wait until the first copy has been decided about, and return it as it then is."""
+        undecided = self._undecided.get(kept.seq)
+        if undecided is None:
+            return kept
+        await undecided.wait()
+        return await self._inbox.by_seq(kept.seq) or kept
 
     def _refuse(self, incoming: Incoming, refusal: Refusal) -> None:
         self._bus.publish(
@@ -213,6 +237,12 @@ class Receiver:
                 incoming.connection.name, incoming.request.source, refusal.reason, refusal.detail
             )
         )
+
+
+def _reply_of(kept: StoredWebhook) -> WebhookReply:
+    return WebhookReply(
+        status=kept.reply_status, body=kept.reply_body, content_type=kept.reply_type
+    )
 
 
 def _dedupe(request: WebhookRequest, notices: Sequence[Notice]) -> bytes:

@@ -8,6 +8,7 @@ from integrationd.sdk.testing.context import (
 )
 from integrationd.sdk.testing.fakes import FakeConnection, Handler, fake_client
 from integrationd.sdk.testing.suite import LocalPluginContract, PluginContract, Sent
+from integrationd.sdk.testing.webhooks import WebhookContract
 
 __all__ = [
     "CALL_ID",
@@ -18,6 +19,7 @@ __all__ = [
     "LocalPluginContract",
     "PluginContract",
     "Sent",
+    "WebhookContract",
     "fake_client",
     "make_context",
 ]

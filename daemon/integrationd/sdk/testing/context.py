@@ -8,12 +8,16 @@ import anyio.lowlevel
 
 from integrationd.clock import Clock
 from integrationd.sdk.context import Context
+from integrationd.sdk.provider import Provider
+from integrationd.sdk.tokens import Token, TokenSource
 
 if TYPE_CHECKING:
     import httpx2
 
 NOON_MS = 1_768_478_400_000
 CALL_ID = "019bc19c-0c00-7000-8000-00000000c0de"
+HELD_TOKEN = "held-since-an-earlier-call"
+CALLBACK_BASE = "https://hooks.example/hooks/4f6b2c"
 
 
 class FakeClock:
@@ -118,4 +122,18 @@ def make_context(  # noqa: PLR0913 - each is one thing that a test may want to s
         client=client,
         provider_reference=provider_reference,
         open_recipients=tuple(open_recipients),
+        callback_base=CALLBACK_BASE,
+        tokens=TokenSource(clock or FakeClock()),
     )
+
+
+async def hold_token(ctx: Context, provider: Provider) -> None:
+    """Give a context the access token of an earlier call, if the provider uses any."""
+    if not provider.uses_tokens() or ctx.tokens is None:
+        return
+    ctx.fetch_token = provider.fetch_token
+
+    async def fetch() -> Token:
+        return Token(access_token=HELD_TOKEN)
+
+    await ctx.tokens.get(fetch)

@@ -22,6 +22,7 @@ from integrationd.sdk.outcome import (
     Accepted,
     Delivered,
     Outcome,
+    OutcomeError,
     Rejected,
     Retryable,
     Throttled,
@@ -29,7 +30,7 @@ from integrationd.sdk.outcome import (
 )
 from integrationd.sdk.provider import CODE_PATTERN, Provider
 from integrationd.sdk.testing.checks import expect, require
-from integrationd.sdk.testing.context import CapturedLog, FakeClock, make_context
+from integrationd.sdk.testing.context import CapturedLog, FakeClock, hold_token, make_context
 from integrationd.sdk.testing.fakes import (
     FakeConnection,
     Handler,
@@ -145,6 +146,7 @@ class LocalPluginContract:
             if handler is not None:
                 client = fake_client(provider.config, answered_by(handler, ctx, made))
                 ctx.client = await stack.enter_async_context(client)
+            await hold_token(ctx, provider)
             with anyio.fail_after(SEND_LIMIT_S), captured_logs(log.lines):
                 outcome = await self._outcome(provider, request, ctx)
         return Sent(outcome=outcome, requests=made, log=log.lines)
@@ -153,6 +155,8 @@ class LocalPluginContract:
         method = type(provider).operations()[self.operation].method
         try:
             return await method(provider, request, ctx)
+        except OutcomeError as error:
+            return error.outcome
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             # Plugins leave these to the daemon; anything else that they raise is a fault.
             return classify.of_error(error, ctx.clock.now_ms())
