@@ -1,6 +1,7 @@
 """Money: a decimal amount in major units with its currency; never a float."""
 
 import dataclasses
+import re
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from typing import Annotated, TypeAlias
 
@@ -14,6 +15,7 @@ _NO_DECIMALS = frozenset(
         *("RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
     }
 )
+_MOST_DIGITS, _MOST_DECIMALS = 15, 12
 _THREE_DECIMALS = frozenset(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"))
 
 PositiveAmount: TypeAlias = Annotated[
@@ -45,9 +47,11 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        if not self.amount.is_finite():
-            raise ValueError(f"{self.amount} is no amount of money")
-        if len(self.currency) != 3 or not self.currency.isascii() or not self.currency.isupper():
+        # A provider's number may be 1e999999999, which takes all memory as soon as it is written.
+        digits, exponent = self.amount.adjusted(), self.amount.as_tuple().exponent
+        if not self.amount.is_finite() or digits > _MOST_DIGITS or int(exponent) < -_MOST_DECIMALS:
+            raise ValueError(f"{self.amount:.6} is no amount of money")
+        if not re.fullmatch(r"[A-Z]{3}", self.currency):
             raise ValueError(f"{self.currency!r} is no currency code")
 
     def __str__(self) -> str:

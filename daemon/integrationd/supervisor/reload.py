@@ -160,12 +160,13 @@ class Reloader:
                     self._shelf.collated(self._around.registry.versions), snapshot.specs()
                 )
             except RejectedConfigError as error:
-                return ReloadReport(outcome="rejected", problems=told(error.problems))
+                return ReloadReport(outcome="rejected", problems=_told(error.problems))
             await plan.discard()
             paths = self._shelf.changed(snapshot.plugin_files())
             faults = await self._around.examine([path for path in paths if path.exists()])
         lines = [*map(str, found), *(f"plugin file {_shown(path)} has changed" for path in paths)]
-        warnings = [*told(snapshot.stale), *map(_as_warning, faults.values())]
+        known = [one for one in self._around.registry.faults if one.path not in paths]
+        warnings = [*told(snapshot.stale), *map(_as_warning, [*known, *faults.values()])]
         warnings += await self._left_waiting(snapshot)
         outcome = "applied" if lines else "unchanged"
         return ReloadReport(outcome=outcome, changes=tuple(lines), warnings=tuple(warnings))
@@ -259,7 +260,7 @@ class Reloader:
         return ReloadReport(outcome="applied", changes=tuple(lines), warnings=warnings)
 
     def _reject(self, found: Sequence[Problem], cause: str) -> ReloadReport:
-        problems = told([Problem(one.where, plain_text(one.reason)) for one in found])
+        problems = _told(found)
         if problems != self._status.problems:
             self._status = msgspec.structs.replace(
                 self._status,
@@ -345,6 +346,11 @@ def _moved(
 def _refused(fault: PluginFault) -> PluginMoved:
     where = f"line {fault.line}: " if fault.line else ""
     return PluginMoved("rejected", str(fault.path), "", f"{where}{fault.reason}")
+
+
+def _told(found: Sequence[Problem]) -> tuple[ConfigProblem, ...]:
+    """Return problems that can be sent, whatever a plugin has put into them."""
+    return told([Problem(plain_text(one.where), plain_text(one.reason)) for one in found])
 
 
 def _shown(path: Path) -> str:

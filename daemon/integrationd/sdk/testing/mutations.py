@@ -70,7 +70,8 @@ def type_of(body: bytes) -> str:
 
 def _odd_values() -> Iterator[Any]:
     yield from (None, True, 0, -1, 1.5, 10**400, float("inf"), float("nan"))
-    yield from ("", "x", " ", "-1", "1e400", "nan", "\x00", "é☃", "9" * _LONG, "x" * _LONG)
+    yield from ("", "x", " ", "-1", "1e400", "1e999999999", "nan", "\x00", "é☃")
+    yield from ("9" * _LONG, "x" * _LONG)
     yield from ([], {}, [None], [[]], [{}], {"": None})
     deep: Any = None
     for _ in range(_DEEP):
