@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint types format bench faults constraints clean \
+.PHONY: help run demo test lint types format bench faults constraints clean \
   install-systemd test-systemd
 
 help: ## list these commands
@@ -16,6 +16,9 @@ help: ## list these commands
 
 run: $(READY) ## start the daemon with integrationd.toml; its state is kept in ./var
 	@exec $(BIN)/integrationd run --config integrationd.toml
+
+demo: $(READY) ## M-Pesa payments against a sandbox of its own, see docs/payments.md
+	@exec $(BIN)/python -m tests.money.demo
 
 test: lint ## the whole gate: lint, then the tests and their coverage
 	$(BIN)/coverage erase

@@ -7,6 +7,7 @@ import pytest
 from tests.fake_clock import START_MS, FakeClock
 from tests.journal.cases import KEY, accept, claim_one, complete, new, opened, sent
 
+from integrationd.journal import Received
 from integrationd.sdk import outcome as said
 
 
@@ -17,7 +18,10 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return a journal with 20 delivered, 3 refused, 2 unknown, 1 processing and 10 pending."""
+    """Return a journal with 20 delivered, 3 refused, 2 unknown, 1 processing, 10 pending.
+
+    Two webhooks are in its inbox.
+    """
     path = tmp_path / "journal.db"
     asyncio.run(_fill(path))
     (tmp_path / "instance.key").write_text(KEY.hex())
@@ -39,3 +43,31 @@ async def _fill(path: Path) -> None:
         await claim_one(journal)
         for _ in range(10):
             await accept(journal, new(metadata=b'{"order": 1}'))
+        for number in range(2):
+            await journal.inbox.keep(webhook(number))
+
+
+def webhook(number: int) -> Received:
+    """Return a webhook as it is kept."""
+    return Received(
+        id=f"w{number}",
+        tenant="default",
+        connection="till",
+        provider="mpesa",
+        received_at_ms=START_MS,
+        source="127.0.0.1",
+        method="POST",
+        path="",
+        query="",
+        headers="{}",
+        body=b"{}",
+        proof="token",
+        address_call_id=None,
+        dedupe=bytes([number]),
+        reply_status=200,
+        reply_type="",
+        reply_body=b"",
+        types="paid",
+        state="applied",
+        note=None,
+    )

@@ -23,7 +23,7 @@ async def test_salvage_of_a_sound_journal_keeps_everything(
 
     report = salvage(path, into, KEY, clock)
 
-    assert (report.kept, report.lost, report.doubtful) == (36, 0, 1)
+    assert (report.kept, report.lost, report.doubtful, report.webhooks) == (36, 0, 1, 2)
     assert verify(into, KEY).is_sound
     async with opened(path) as old, opened(into) as journal:
         for call in await old.calls.list(CallFilter(), before=None, limit=100):

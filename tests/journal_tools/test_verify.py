@@ -15,7 +15,7 @@ def test_verify_finds_nothing_in_a_sound_journal(path: Path) -> None:
     report = verify(path, KEY)
 
     assert report.findings == []
-    assert (report.calls, report.attempts) == (36, 20)
+    assert (report.calls, report.attempts, report.webhooks) == (36, 20, 2)
     assert report.events > 20
 
 
@@ -41,6 +41,7 @@ async def test_verify_reads_beside_the_daemon_that_owns_the_journal(path: Path) 
         ("DELETE FROM event WHERE seq = (SELECT max(seq) FROM event)", "commits are lost"),
         ("UPDATE attempt SET outcome = 'accepted' WHERE seq = 2", "attempt 2"),
         ("UPDATE attempt SET event_seq = 1 WHERE seq = 9", "does not carry attempt 9"),
+        ("UPDATE inbox SET body = x'7b' WHERE id = 'w1'", "webhook w1 fails its checksum"),
     ],
 )
 def test_verify_finds_what_was_changed(path: Path, statement: str, words: str) -> None:

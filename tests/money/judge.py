@@ -79,7 +79,7 @@ def _faults(order: Order, view: View, truth: Truth) -> list[str]:
     """Return what is wrong with one payment."""
     state, why = view["state"], view["reason"]
     could_ask = order.till.can_always_ask or view["provider_reference"] or truth.told
-    is_undecided = not truth.asked or truth.is_open
+    is_undecided = truth.is_open or not (truth.asked or order.till.is_visited)
     claims = {
         f"asked for {truth.asked} times": truth.asked > 1,
         f"charged {truth.paid} times": truth.paid > 1,

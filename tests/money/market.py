@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
@@ -18,6 +18,9 @@ from tests.money.link import LinkBrokenError, Post, Weather, reachable
 from tests.plugins import mpesa_callbacks as phones
 from tests.plugins.mpesa_callbacks import prompt_body
 from tests.plugins.mpesa_server import CREDENTIAL, INITIATOR, KEY, PASSKEY, SECRET, FakeDaraja
+from tests.plugins.paystack_account import KEY as PAYSTACK_KEY
+from tests.plugins.paystack_account import PAGES
+from tests.plugins.paystack_server import FakePaystack
 from tests.plugins.stripe_account import SECRET as SIGNING_SECRET
 from tests.plugins.stripe_server import KEY as STRIPE_KEY
 from tests.plugins.stripe_server import FakeStripe
@@ -56,10 +59,13 @@ class Till(Protocol):
     Attributes:
         connection: The connection's name.
         can_always_ask: Whether the daemon can ask about a payment whose answer was lost.
+        is_visited: Whether customers pay at an address that the app has to show them. Where that
+            is lost with the reply, nobody can pay, and the payment fails.
     """
 
     connection: str
     can_always_ask: bool
+    is_visited: bool
     callbacks: "deque[Any]"
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +88,17 @@ class Till(Protocol):
         """Let customers whose turn has come do what they do."""
         ...
 
+    def visit(self, url: str) -> None:
+        """Let a customer come to the address that the app shows."""
+        ...
+
 
 class Phones:
     """M-Pesa: prompts on phones. Nothing is signed, nothing can be sent twice."""
 
     connection = "phones"
     can_always_ask = False
+    is_visited = False
 
     def __init__(self, dice: random.Random) -> None:
         self.fake = FakeDaraja()
@@ -133,6 +144,9 @@ class Phones:
     def act(self) -> None:
         """Do nothing: customers answer prompts at once."""
 
+    def visit(self, url: str) -> None:
+        """Do nothing: there are no pages."""
+
     def _prompts(self, phone: str) -> list[phones.Prompt]:
         """Return the prompts of a phone; sorted out once, when all is over."""
         if sum(map(len, self._by_phone.values())) != len(self.fake.payments):
@@ -166,6 +180,7 @@ class Pages:
 
     connection = "pages"
     can_always_ask = True
+    is_visited = False
 
     def __init__(self, dice: random.Random, callback_url: str) -> None:
         self.fake = FakeStripe(webhook_url=callback_url)
@@ -223,8 +238,81 @@ class Pages:
             else:
                 self.fake.change("POST", made, "expire", {})
 
+    def visit(self, url: str) -> None:
+        """Do nothing: customers come to pages as soon as these exist."""
+
     def _reference(self, number: int) -> str:
         return f"ticket-{number}"
+
+
+class Links:
+    """Paystack: a reference is taken once, and its page's address is told once."""
+
+    connection = "links"
+    can_always_ask = True
+    is_visited = True
+
+    def __init__(self, dice: random.Random, callback_url: str) -> None:
+        self.fake = FakePaystack(webhook_url=callback_url)
+        self.callbacks = self.fake.callbacks
+        self._dice = dice
+        self._visited: Counter[str] = Counter()
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self.fake.app(scope, receive, send)
+
+    def table(self, url: str) -> str:
+        """Return the connection's tables for the configuration."""
+        return (
+            f'[connections.links]\nprovider = "paystack"\nconcurrency = 24\n'
+            f'[connections.links.config]\nbase_url = "{url}"\nallow_private = true\n'
+            f'secret_key = "{PAYSTACK_KEY}"\n'
+        )
+
+    def payload(self, number: int) -> dict[str, Any]:
+        """Return what the app asks for."""
+        return {
+            "amount": f"{_amount(number)}.00",
+            "currency": "NGN",
+            "customer": {"email": self._email(number)},
+            "reference": self._reference(number),
+        }
+
+    def truth(self, number: int, arrived: Arrived) -> Truth:
+        """Return what became of it, and whether word of it has arrived."""
+        reference = self._reference(number)
+        payment = self.fake.payments.get(reference)
+        is_open = payment is not None and payment["status"] not in ("success", "failed")
+        return Truth(
+            asked=int(payment is not None and self._visited[reference] > 0),
+            paid=self.fake.effects["charge", reference],
+            amount=Decimal(self.fake.charged[self._email(number)]) / 100,
+            is_open=is_open and self._visited[reference] > 0,
+            told=False,
+        )
+
+    def act(self) -> None:
+        """Do nothing: customers come when the app sends them."""
+
+    def visit(self, url: str) -> None:
+        """Let a customer pay, or have no money."""
+        code = url.removeprefix(PAGES)
+        payment = next(one for one in self.fake.payments.values() if one["access_code"] == code)
+        reference = payment["reference"]
+        self._visited[reference] += 1
+        if payment["status"] in ("success", "failed"):
+            return
+        if self._dice.random() < PAYING:
+            self.fake.pay(url)
+        else:
+            self.fake.end_payment(reference, "failed")
+
+    def _reference(self, number: int) -> str:
+        return f"seat-{number}"
+
+    def _email(self, number: int) -> str:
+        return f"c{number}@example.com"
 
 
 class Market:

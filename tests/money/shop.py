@@ -1,6 +1,7 @@
 """The app: asks for payments until each is acknowledged, whatever becomes of the daemon."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from tests.money.market import Till
 
 CLIENTS = 6
 RETRY_S = 0.05
+SHOWN_AFTER_S = 0.5
 PAGE = 500
 
 
@@ -74,6 +76,29 @@ class Shop:
         if reply.status_code != HTTPStatus.ACCEPTED:
             raise AssertionError(f"{reply.status_code}: {reply.text}")
         self.call_of[order.key] = reply.json()["id"]
+
+    async def send_customers(self) -> None:
+        """Send customers to the addresses that providers give, for as long as this runs."""
+        tills = {order.till.connection: order.till for order in self._orders}
+        visited = {name: till for name, till in tills.items() if till.is_visited}
+        sent: set[str] = set()
+        async with self._daemon.client() as client:
+            while visited:
+                await asyncio.sleep(SHOWN_AFTER_S)
+                with contextlib.suppress(httpx2.HTTPError):
+                    for name, till in visited.items():
+                        await self._send_to(client, name, till, sent)
+
+    async def _send_to(
+        self, client: httpx2.AsyncClient, connection: str, till: Till, sent: set[str]
+    ) -> None:
+        waiting = await calls_of(client, state="waiting", connection=connection)
+        for call_id in waiting.keys() - sent:
+            view = (await client.get(f"/v1/calls/{call_id}")).raise_for_status().json()
+            url = (view["result"] or {}).get("redirect_url")
+            if url:
+                till.visit(url)
+                sent.add(call_id)
 
 
 async def calls_of(client: httpx2.AsyncClient, **filters: Any) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ import httpx2
 from tests.faults.daemon import PROGRAM, DaemonProcess, free_port
 from tests.money.judge import Verdict, judge
 from tests.money.link import Weather
-from tests.money.market import Market, Pages, Phones, Till
+from tests.money.market import Links, Market, Pages, Phones, Till
 from tests.money.shop import Order, Shop
 
 BLIND = (sys.executable, str(Path(__file__).with_name("blind.py")))
@@ -98,6 +98,7 @@ async def attempt(plan: Plan, directory: Path) -> Outcome:
     tills: list[Till] = [
         Phones(dice),
         Pages(dice, f"http://127.0.0.1:{port}/webhooks/stripe/pages"),
+        Links(dice, f"http://127.0.0.1:{port}/webhooks/paystack/links"),
     ]
     orders = [Order(number, tills[number % len(tills)]) for number in range(plan.payments)]
     market = Market(tills, plan.weather, dice)
@@ -110,10 +111,12 @@ async def attempt(plan: Plan, directory: Path) -> Outcome:
             await _start(daemon)
             shop = Shop(daemon, orders)
             killer = asyncio.create_task(_kill(daemon, shop, plan))
+            customers = asyncio.create_task(shop.send_customers())
             await shop.sell()
             await killer
             async with daemon.client() as client:
                 await _settled(client, plan.settle_s)
+                customers.cancel()
                 verdict = await judge(client, shop, orders, market.post.arrived)
             assert daemon.stop() == 0
     return Outcome(

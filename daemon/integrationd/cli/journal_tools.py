@@ -89,7 +89,7 @@ def verify(terminal: Terminal, place: Place, as_json: bool) -> None:
     elif report.is_sound:
         terminal.say(
             f"{place.journal} is sound: {report.calls} calls, {report.attempts} attempts,"
-            f" {report.events} events, up to commit {report.commit}."
+            f" {report.events} events, {report.webhooks} webhooks, up to commit {report.commit}."
         )
     if not report.is_sound:
         raise CommandError(

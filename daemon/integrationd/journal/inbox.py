@@ -11,12 +11,12 @@ from integrationd.journal.access import Access
 from integrationd.journal.writer import Transaction
 
 # What the checksum covers, in the order of the columns.
-_SEALED = (
+SEALED = (
     *("id", "tenant", "connection", "provider", "received_at_ms", "source", "method", "path"),
     *("query", "headers", "body", "proof", "address_call_id", "dedupe"),
 )
 _COLUMNS = (
-    *("seq", *_SEALED, "reply_status", "reply_type", "reply_body", "types", "state", "note"),
+    *("seq", *SEALED, "reply_status", "reply_type", "reply_body", "types", "state", "note"),
     *("call_id", "worked_at_ms", "repeats", "repeated_at_ms"),
 )
 _OPEN = (
@@ -29,7 +29,7 @@ _LIST = (
     " AND (?4 IS NULL OR tenant = ?4) AND seq < ?5"
     " ORDER BY seq DESC LIMIT ?6"
 )
-_INSERT = (
+INSERT = (
     "INSERT INTO inbox (id, tenant, connection, provider, received_at_ms, source, method, path,"
     " query, headers, body, proof, address_call_id, dedupe, sum, reply_status, reply_type,"
     " reply_body, types, state, note)"
@@ -301,10 +301,10 @@ class Inbox:
 
 def _insert(db: sqlite.Connection, received: Received) -> StoredWebhook:
     values = msgspec.structs.asdict(received)
-    sealed = tuple(values[name] for name in _SEALED)
+    sealed = tuple(values[name] for name in SEALED)
     answered = (received.reply_status, received.reply_type, received.reply_body)
     about = (received.types, received.state, received.note)
-    db.execute(_INSERT, (*sealed, rows.seal(*sealed), *answered, *about))
+    db.execute(INSERT, (*sealed, rows.seal(*sealed), *answered, *about))
     seq = db.execute("SELECT last_insert_rowid()").fetchone()[0]
     return StoredWebhook(seq=seq, **values)
 

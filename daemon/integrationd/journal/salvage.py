@@ -16,7 +16,7 @@ import msgspec
 from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, EventRecord
 from integrationd.clock import Clock
 from integrationd.errors import ConflictError, DamagedError
-from integrationd.journal import database, rows, sqlite
+from integrationd.journal import database, inbox, rows, sqlite
 from integrationd.journal.chain import Chain
 from integrationd.journal.verify import reading
 from integrationd.settlement.record import call_event, move
@@ -32,6 +32,11 @@ _PARTS = (
     "SELECT position, recipient, state, reason, detail, provider_reference, delivery, sum"
     " FROM part WHERE call_seq = ? ORDER BY position"
 )
+_INBOX = (
+    "SELECT id, tenant, connection, provider, received_at_ms, source, method, path, query, headers,"
+    " body, proof, address_call_id, dedupe, sum, reply_status, reply_type, reply_body, types,"
+    " state, note FROM inbox ORDER BY seq"
+)
 
 
 class SalvageReport(msgspec.Struct, kw_only=True):
@@ -41,12 +46,14 @@ class SalvageReport(msgspec.Struct, kw_only=True):
         kept: Calls saved.
         doubtful: Of these, how many became unknown, since they were being attempted.
         lost: Calls that could not be saved.
+        webhooks: Webhooks of the inbox saved.
         lost_ids: Their ids, where they could be read; the first thousand.
     """
 
     kept: int = 0
     doubtful: int = 0
     lost: int = 0
+    webhooks: int = 0
     lost_ids: list[str] = msgspec.field(default_factory=list)
 
     def lose(self, call_id: str | None) -> None:
@@ -75,6 +82,7 @@ def salvage(damaged: Path, into: Path, key: bytes, clock: Clock) -> SalvageRepor
             for row in _rows_of(old, report):
                 _save(old, new, chain, row, report, now_ms)
             _save_keys(old, new)
+            _save_inbox(old, new, report)
             told = EventRecord(
                 type="journal.salvaged", data={"kept": report.kept, "lost": report.lost}
             )
@@ -227,3 +235,12 @@ def _save_keys(old: sqlite.Connection, new: sqlite.Connection) -> None:
             old.execute("SELECT tenant, key, digest, call_id, created_at_ms FROM idempotency")
         )
     new.executemany("INSERT OR IGNORE INTO idempotency VALUES (?, ?, ?, ?, ?)", found)
+
+
+def _save_inbox(old: sqlite.Connection, new: sqlite.Connection, report: SalvageReport) -> None:
+    """Save the webhooks that fit their checksums, so that copies of them are known as such."""
+    with contextlib.suppress(sqlite.SqliteError):
+        for row in old.execute(_INBOX):
+            if rows.seal(*row[: len(inbox.SEALED)]) == row[len(inbox.SEALED)]:
+                new.execute(inbox.INSERT, row)
+                report.webhooks += 1

@@ -32,6 +32,10 @@ _ATTEMPTS = (
     " a.request, a.response, a.rule, a.digest, a.event_seq, e.data FROM attempt AS a"
     " LEFT JOIN event AS e ON e.seq = a.event_seq ORDER BY a.seq"
 )
+_WEBHOOKS = (
+    "SELECT sum, id, tenant, connection, provider, received_at_ms, source, method, path, query,"
+    " headers, body, proof, address_call_id, dedupe FROM inbox ORDER BY seq"
+)
 
 
 class VerifyReport(msgspec.Struct, kw_only=True):
@@ -41,6 +45,7 @@ class VerifyReport(msgspec.Struct, kw_only=True):
         calls: Calls read.
         events: Events read.
         attempts: Attempts read.
+        webhooks: Webhooks of the inbox read.
         commit: The number of the last commit.
         event: The number of the last event.
         findings: What is wrong, in words; the first thousand.
@@ -50,6 +55,7 @@ class VerifyReport(msgspec.Struct, kw_only=True):
     calls: int = 0
     events: int = 0
     attempts: int = 0
+    webhooks: int = 0
     commit: int = 0
     event: int = 0
     findings: list[str] = msgspec.field(default_factory=list)
@@ -88,6 +94,7 @@ def verify(path: Path, key: bytes) -> VerifyReport:
             _check_ledger,
             lambda db, report: _check_chain(db, report, key),
             _check_attempts,
+            _check_inbox,
             lambda db, report: _check_mark(db, report, path),
         ]
         for check in checks:
@@ -220,6 +227,18 @@ def _check_attempts(db: sqlite.Connection, report: VerifyReport) -> None:
             report.note(f"attempt {seq} of call {call_id} was changed")
         elif data is not None and digest.hex() not in _digests(data):
             report.note(f"event {event_seq} does not carry attempt {seq}")
+
+
+def _check_inbox(db: sqlite.Connection, report: VerifyReport) -> None:
+    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'inbox'").fetchone():
+        # Of an earlier version.
+        return
+    for checksum, *sealed in db.execute(_WEBHOOKS):
+        report.webhooks += 1
+        try:
+            rows.check(f"webhook {sealed[0]}", checksum, *sealed)
+        except DamagedError as error:
+            report.note(str(error))
 
 
 def _digests(data: str) -> list[Any]:

@@ -1,6 +1,6 @@
 """What stands in for the daemon around a plugin under test: a clock, a logger, a context."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 NOON_MS = 1_768_478_400_000
 CALL_ID = "019bc19c-0c00-7000-8000-00000000c0de"
-HELD_TOKEN = "held-since-an-earlier-call"
+_FIXED: Mapping[str, Any] = {
+    "tenant": "default",
+    "connection": "under-test",
+    "environment": "sandbox",
+    "timeout_s": 10.0,
+}
+HELD = "held-since-an-earlier-call"
 CALLBACK_BASE = "https://hooks.example/hooks/4f6b2c"
 
 
@@ -107,23 +113,21 @@ def make_context(  # noqa: PLR0913 - each is one thing that a test may want to s
         provider_reference: The provider's own id from an earlier attempt.
         open_recipients: Of a call to many, the recipients still to be served.
     """
+    clock = clock or FakeClock()
     return Context(
+        **_FIXED,
         call_id=call_id,
-        tenant="default",
         operation=operation,
-        connection="under-test",
-        environment="sandbox",
         attempt=attempt,
         reference=call_id,
         idempotency_key=f"integrationd-{call_id}",
-        timeout_s=10.0,
-        clock=clock or FakeClock(),
+        clock=clock,
         log=log or CapturedLog(),
         client=client,
         provider_reference=provider_reference,
         open_recipients=tuple(open_recipients),
         callback_base=CALLBACK_BASE,
-        tokens=TokenSource(clock or FakeClock()),
+        tokens=TokenSource(clock),
     )
 
 
@@ -134,6 +138,6 @@ async def hold_token(ctx: Context, provider: Provider) -> None:
     ctx.fetch_token = provider.fetch_token
 
     async def fetch() -> Token:
-        return Token(access_token=HELD_TOKEN)
+        return Token(access_token=HELD)
 
     await ctx.tokens.get(fetch)
