@@ -94,6 +94,40 @@ async def test_secrets_of_several_connections_are_never_tried_in_turn(tmp_path: 
         assert (to_none.status_code, to_other.status_code) == (404, 401)
 
 
+async def test_webhook_of_several_connections_goes_to_the_one_whose_account_it_names(
+    tmp_path: Path,
+) -> None:
+    ann = {"provider": "till", "config": {"secret": SECRET, "account": "ann"}}
+    ben = {"provider": "till", "config": {"secret": OTHER_SECRET, "account": "ben"}}
+    world = HookWorld(tmp_path, {"ann": ann, "ben": ben})
+    async with world.running(delivers=False):
+        bodies = [told(EVENT, account=name) for name in ("ann", "ben", "nobody")]
+
+        answers = [await world.send(body, "/webhooks/till") for body in (*bodies, b"[]", b"{}")]
+
+        # What names Ben has to be proved with Ben's own secret.
+        assert [answer.status_code for answer in answers] == [200, 401, 404, 404, 404]
+        assert [kept.connection for kept in await world.inbox()] == ["ann"]
+
+
+async def test_unsigned_webhook_on_a_plain_path_needs_a_list_of_addresses(tmp_path: Path) -> None:
+    booth = CONNECTIONS["booth"]
+    here, elsewhere = ({"allow_from": [one]} for one in ("127.0.0.0/8", "192.0.2.0/24"))
+    strict = {**here, "require_address": True}
+    rules = {"open": {}, "here": here, "elsewhere": elsewhere, "strict": strict}
+    world = HookWorld(tmp_path, {name: {**booth, "webhook": one} for name, one in rules.items()})
+    async with world.running(delivers=False):
+        answers = {
+            name: (await world.send(told(EVENT), f"/webhooks/till/{name}", {})).status_code
+            for name in rules
+        }
+        junk = await world.send(b"junk", "/webhooks/till/here", {})
+
+        assert answers == {"open": 401, "here": 200, "elsewhere": 403, "strict": 404}
+        assert junk.status_code == 400
+        assert [kept.proof for kept in await world.inbox()] == ["address"]
+
+
 @pytest.mark.parametrize("path", sorted(ALIASES))
 async def test_names_in_users_documents_lead_to_their_provider(tmp_path: Path, path: str) -> None:
     code, rest = ALIASES[path]

@@ -64,6 +64,7 @@ class Told(msgspec.Struct):
     id: str
     tells: list[Tell]
     boom: str = ""
+    account: str = ""
 
 
 class Till(Provider):
@@ -89,6 +90,7 @@ class Till(Provider):
 
         secret: SecretStr | None = None
         scheme: Literal["body", "timed", "standard", "shared", "address"] = "body"
+        account: str | None = None
 
     @operation("payment.initiate", repeat_safe=False)
     async def initiate(self, request: PaymentInitiate, ctx: Context) -> Outcome:
@@ -125,6 +127,10 @@ class Till(Provider):
                 return signatures.shared_secret(request, secrets, header="till-hash")
             case _:
                 return signatures.by_address(request)
+
+    def claims_webhook(self, request: WebhookRequest) -> bool:
+        """Claim what names the account."""
+        return bool(request.json()["account"] == self.config.account)
 
     def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
         """Say what it says."""

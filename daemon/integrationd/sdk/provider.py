@@ -222,6 +222,15 @@ class Provider:
         """
         return None
 
+    def claims_webhook(self, request: WebhookRequest) -> bool:
+        """Say whether the account that a webhook names is that of this connection.
+
+        Asked only where a webhook came to ``/webhooks/{provider}`` and there are several
+        connections of that provider; the one that claims it then has to prove it with its own
+        secret. Must not block, nor touch the network.
+        """
+        return False
+
     def answer_challenge(self, request: WebhookRequest) -> WebhookReply | None:
         """Answer a ``GET`` by which the provider makes sure of the address; None refuses it."""
         return None

@@ -38,6 +38,7 @@ class WebhookRequest:
         source: The address that it came from, behind a trusted proxy the one that it names.
         received_at_ms: When, UTC milliseconds.
         token: Whether the address that it came to proves that we handed it out.
+        listed: Whether it comes from the addresses that the operator lists for the connection.
     """
 
     method: str
@@ -48,6 +49,7 @@ class WebhookRequest:
     source: str
     received_at_ms: int
     token: bool = False
+    listed: bool = False
 
     def header(self, name: str) -> str | None:
         """Return the value of a header, or None where it is missing or given more than once."""
@@ -88,7 +90,8 @@ class Verified:
     """The webhook is the provider's.
 
     Attributes:
-        by: What proves it: ``signature``, ``secret``, or ``token`` for the address alone.
+        by: What proves it: ``signature``, ``secret``, or what only stands in for a proof:
+            ``token`` for the address that it came to, ``address`` for the one that it came from.
     """
 
     by: str = "signature"

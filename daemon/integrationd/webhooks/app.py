@@ -1,15 +1,17 @@
 """The webhook listener as an ASGI app: which connection an address belongs to, nothing else."""
 
+import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
 from integrationd.clock import Clock
 from integrationd.registry import Connection, Registry
+from integrationd.registry.containment import contained
 from integrationd.sdk.webhook import WebhookReply, WebhookRequest
 from integrationd.webhooks.addresses import Addresses
 from integrationd.webhooks.receiver import RETRY_AFTER_S, Incoming, Receiver
@@ -25,12 +27,26 @@ ALIASES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "/api/v1/webhooks/paystack": ("paystack", ""),
     }
 )
+_NOT_FOUND = WebhookReply(status=404)
 _METHODS = frozenset({"POST", "GET"})
 _MOST_HEADERS = 100
 
 
-# A connection, what follows its address, the call it was for, whether the address proves it.
-Found: TypeAlias = tuple[Connection, str, str | None, bool]
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """What a path leads to.
+
+    Attributes:
+        connections: The connection; several where the webhook itself has to say which.
+        rest: What follows its address.
+        call_id: The call that the address was handed out for, if it was for one.
+        by_token: Whether the address proves that we handed it out.
+    """
+
+    connections: Sequence[Connection]
+    rest: str
+    call_id: str | None = None
+    by_token: bool = False
 
 
 class BodyTooLargeError(Exception):
@@ -79,30 +95,43 @@ class WebhookApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        with contextlib.suppress(BodyCutError):
+            await _send(send, await self._reply(scope, receive))
+
+    async def _reply(self, scope: Scope, receive: Receive) -> WebhookReply:
+        """Return the reply to one request.
+
+        Raises:
+            BodyCutError: Nobody waits for one.
+        """
         source = self._source(scope)
         if not self._pace.admits(source):
             # Before anything else is done, so that a flood costs next to nothing.
-            await _send(send, WebhookReply(status=429))
-            return
+            return WebhookReply(status=429)
         if scope["method"] not in _METHODS:
-            await _send(send, WebhookReply(status=405))
-            return
+            return WebhookReply(status=405)
         found = await self._found(scope["path"])
         if found is None:
-            await _send(send, WebhookReply(status=404))
-            return
-        connection, path, call_id, by_token = found
+            return _NOT_FOUND
         try:
             body = await _body(receive, self._max_body)
         except BodyTooLargeError:
-            await _send(send, WebhookReply(status=413))
-            return
-        except BodyCutError:
-            return
+            return WebhookReply(status=413)
         query = scope["query_string"].decode("latin-1")
-        request = WebhookRequest(
+        request = self._request(scope, found, source, query, body)
+        connection = _whose(found.connections, request)
+        if connection is None:
+            return _NOT_FOUND
+        return await self._receiver.receive(
+            Incoming(connection=connection, request=request, raw_query=query, call_id=found.call_id)
+        )
+
+    def _request(
+        self, scope: Scope, found: _Place, source: str, query: str, body: bytes
+    ) -> WebhookRequest:
+        return WebhookRequest(
             method=scope["method"],
-            path=path,
+            path=found.rest,
             query=dict(parse_qsl(query, keep_blank_values=True)),
             headers=[
                 (name.decode("latin-1").lower(), value.decode("latin-1"))
@@ -111,12 +140,8 @@ class WebhookApp:
             body=body,
             source=source,
             received_at_ms=self._clock.now_ms(),
-            token=by_token,
+            token=found.by_token,
         )
-        incoming = Incoming(
-            connection=connection, request=request, raw_query=query, call_id=call_id
-        )
-        await _send(send, await self._receiver.receive(incoming))
 
     def _source(self, scope: Scope) -> str:
         peer = scope.get("client")
@@ -127,8 +152,8 @@ class WebhookApp:
         ]
         return source_of(peer[0] if peer else "", forwarded, self._trusted)
 
-    async def _found(self, path: str) -> Found | None:
-        """Return the connection of a path, what follows its address, its call, and the proof."""
+    async def _found(self, path: str) -> _Place | None:
+        """Return what a path leads to; None where that is nothing."""
         parts = path.split("/")
         if len(parts) > 2 and parts[1] == "hooks":
             return await self._handed_out(parts[2], _rest(parts[3:]))
@@ -143,7 +168,7 @@ class WebhookApp:
                 return self._if_it_receives(connection, _rest(parts[4:]))
         return None
 
-    async def _handed_out(self, token: str, rest: str) -> Found | None:
+    async def _handed_out(self, token: str, rest: str) -> _Place | None:
         purpose = self._addresses.read(token)
         if purpose is None:
             return None
@@ -153,19 +178,37 @@ class WebhookApp:
         connection = self._registry.find(name) if name else None
         if connection is None or not connection.plugin.provider.receives_webhooks():
             return None
-        return connection, rest, purpose.call_id, True
+        return _Place(connections=[connection], rest=rest, call_id=purpose.call_id, by_token=True)
 
-    def _by_provider(self, provider: str, rest: str) -> Found | None:
-        """Return the one connection of a provider; secrets of several are never tried in turn."""
+    def _by_provider(self, provider: str, rest: str) -> _Place | None:
+        """Return the connections of a provider; secrets of several are never tried in turn."""
         found = [
-            one for one in self._registry.connections() if one.code == provider and one.enabled
+            one
+            for one in self._registry.connections()
+            if one.code == provider and one.enabled and one.plugin.provider.receives_webhooks()
         ]
-        return self._if_it_receives(found[0], rest) if len(found) == 1 else None
+        return _Place(connections=found, rest=rest) if found else None
 
-    def _if_it_receives(self, connection: Connection, rest: str) -> Found | None:
+    def _if_it_receives(self, connection: Connection, rest: str) -> _Place | None:
         if not connection.plugin.provider.receives_webhooks():
             return None
-        return connection, rest, None, False
+        return _Place(connections=[connection], rest=rest)
+
+
+def _whose(connections: Sequence[Connection], request: WebhookRequest) -> Connection | None:
+    """Return the connection that a webhook is for; where there are several, the one it names."""
+    if len(connections) == 1:
+        return connections[0]
+    claiming = [one for one in connections if _claims(one, request)]
+    return claiming[0] if len(claiming) == 1 else None
+
+
+def _claims(connection: Connection, request: WebhookRequest) -> bool:
+    try:
+        with contained():
+            return connection.provider.claims_webhook(request)
+    except Exception:  # noqa: BLE001 - a plugin may raise anything; who cannot read it has no claim
+        return False
 
 
 def _rest(parts: Sequence[str]) -> str:

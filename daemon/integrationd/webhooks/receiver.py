@@ -37,6 +37,8 @@ from integrationd.webhooks.sources import Networks
 # As long as the most patient provider waits for a decision (M-Pesa validation: 8 s).
 DECISION_LIMIT_S = 7.5
 RETRY_AFTER_S = 5
+# Nothing vouches for the content of what is taken for these.
+_NO_PROOF = frozenset({"token", "address"})
 _NOT_FOUND = WebhookReply(status=404)
 _NO_ACCESS = WebhookReply(status=403)
 
@@ -102,6 +104,7 @@ class Receiver:
     async def receive(self, incoming: Incoming) -> WebhookReply:
         """Take one webhook in and return what the provider is to be answered."""
         with incoming.connection.held() as connection:
+            incoming = self._placed(incoming)
             refused = self._outsider(incoming)
             if refused is not None:
                 return refused
@@ -117,11 +120,18 @@ class Receiver:
                 self._refuse(incoming, Refusal("plugin_error", told, 500))
                 return WebhookReply(status=500)
 
+    def _placed(self, incoming: Incoming) -> Incoming:
+        """Note whether the webhook comes from where the connection's provider calls from."""
+        allowed = Networks(self._rules(incoming.connection.name).allow_from)
+        listed = dataclasses.replace(
+            incoming.request, listed=allowed.holds(incoming.request.source)
+        )
+        return dataclasses.replace(incoming, request=listed)
+
     def _outsider(self, incoming: Incoming) -> WebhookReply | None:
         """Refuse what comes from, or to, an address that the connection does not take."""
         rules, request = self._rules(incoming.connection.name), incoming.request
-        allowed = Networks(rules.allow_from)
-        if allowed and not allowed.holds(request.source):
+        if rules.allow_from and not request.listed:
             self._refuse(incoming, Refusal("source_not_allowed", request.source, 403))
             return _NO_ACCESS
         if rules.require_address and not request.token:
@@ -140,7 +150,7 @@ class Receiver:
             self._refuse(incoming, proof)
             return WebhookReply(status=proof.status)
         notices, unreadable = self._read(connection, request)
-        if unreadable and proof.by == "token":
+        if unreadable and proof.by in _NO_PROOF:
             # Nothing vouches for its content, so that it may as well be junk.
             self._refuse(incoming, Refusal("unreadable", unreadable, 400))
             return WebhookReply(status=400)
@@ -264,4 +274,5 @@ def request_of(kept: StoredWebhook) -> WebhookRequest:
         source=kept.source,
         received_at_ms=kept.received_at_ms,
         token=kept.proof == "token" or kept.address_call_id is not None,
+        listed=kept.proof == "address",
     )

@@ -315,8 +315,13 @@ class Mpesa(Provider):
         )
 
     def verify_webhook(self, request: WebhookRequest) -> Proof:
-        """Take what comes to an address that was handed out; M-Pesa signs nothing."""
+        """Take what comes to an address of ours, or from one that is listed; nothing is signed."""
         return signatures.by_address(request)
+
+    def claims_webhook(self, request: WebhookRequest) -> bool:
+        """Say whether a customer's payment is to this connection's shortcode or till."""
+        named = str(request.json().get("BusinessShortCode", ""))
+        return named in {self.config.shortcode, self.config.till}
 
     def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
         """Say what a callback tells.

@@ -328,6 +328,10 @@ class Stripe(Provider):
             )
         return signatures.timestamped_hmac(request, secrets, header="Stripe-Signature")
 
+    def claims_webhook(self, request: WebhookRequest) -> bool:
+        """Say whether an event is of this connection's account; the platform's own names none."""
+        return bool(request.json().get("account") == self.config.stripe_account)
+
     def read_webhook(self, request: WebhookRequest) -> Sequence[Notice]:
         """Say what an event tells.
 

@@ -14,7 +14,7 @@ CREATE TABLE inbox (
     query TEXT NOT NULL,
     headers TEXT NOT NULL,
     body BLOB NOT NULL,
-    proof TEXT NOT NULL CHECK (proof IN ('signature', 'secret', 'token')),
+    proof TEXT NOT NULL CHECK (proof IN ('signature', 'secret', 'token', 'address')),
     address_call_id TEXT,
     dedupe BLOB NOT NULL,
     sum INTEGER NOT NULL,
