@@ -69,6 +69,8 @@ class Target:
 ACCEPT = Target("accepted durably / not kept at all, requests/s, c=64", 0.75, 0.95)
 ACCEPT_P99 = Target("the same, p99 of the answers, c=64", 2.0, 1.4, less=True)
 ACCEPT_P50 = Target("the same, p50 of the answers, c=1", 4, 2.5, less=True)
+HOOKS = Target("webhooks kept durably / not kept at all, requests/s, c=64", 0.7, 0.9)
+HOOKS_P99 = Target("the same, p99 of the replies, c=64", 2.0, 1.4, less=True)
 COMMIT_SQL = Target("1 row a commit / fdatasync rate, at the SQL layer", 0.75, 0.85)
 COMMIT_WRITER = Target("1 row a commit / fdatasync rate, through the writer", 0.6, 0.72)
 GROUP = Target("group commit / a commit per call, 5 ms syncs, c=64", 20, 30, form="{:.1f}x")
@@ -87,6 +89,8 @@ TARGETS = (
     ACCEPT,
     ACCEPT_P99,
     ACCEPT_P50,
+    HOOKS,
+    HOOKS_P99,
     COMMIT_SQL,
     COMMIT_WRITER,
     GROUP,

@@ -2,10 +2,14 @@
 
 import asyncio
 import datetime as dt
+import hashlib
+import hmac
+import itertools
 import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 
 import uvloop
@@ -17,13 +21,15 @@ CALL: dict[str, Any] = {
     "payload": {"method": "POST", "path": "/orders", "json": {"text": "x" * 1000}},
 }
 ENDS_WITHIN_S = 60.0
+# Each run tells of payments of its own.
+SERIAL = time.time_ns() // 1000
 NEXT_YEAR = dt.datetime.now(dt.UTC) + dt.timedelta(days=365)
 LATER = {**CALL, "not_before": NEXT_YEAR.isoformat()}
 
 
 class _Load:
-    def __init__(self, request: bytes, count: int) -> None:
-        self.request = request
+    def __init__(self, requests: Iterator[bytes], count: int) -> None:
+        self.requests = requests
         self.left = count
         self.took_s: list[float] = []
         self.statuses: Counter[str] = Counter()
@@ -52,7 +58,7 @@ class _Client(asyncio.Protocol):
             return
         load.left -= 1
         self._sent_s = time.perf_counter()
-        self._transport.write(load.request)
+        self._transport.write(next(load.requests))
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -70,7 +76,7 @@ class _Client(asyncio.Protocol):
 
 async def _run(order: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    load = _Load(_request(order), order["count"])
+    load = _Load(_requests(order), order["count"])
     clients = []
     for _ in range(order["concurrency"]):
         _, client = await loop.create_connection(lambda: _Client(load), "127.0.0.1", order["port"])
@@ -92,6 +98,25 @@ async def _run(order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _requests(order: dict[str, Any]) -> Iterator[bytes]:
+    if "webhook_key" in order:
+        return iter([_webhook(order["webhook_key"], number) for number in range(order["count"])])
+    return itertools.repeat(_request(order))
+
+
+def _webhook(key: str, number: int) -> bytes:
+    """Return a payment that nobody had asked for, as Paystack tells it, each of its own."""
+    paid = {"id": SERIAL + number, "reference": f"p-{SERIAL + number}", "status": "success"}
+    paid |= {"amount": 250_000, "currency": "NGN", "customer": {"email": "ann@example.com"}}
+    body = json.dumps({"event": "charge.success", "data": paid | {"note": "x" * 800}}).encode()
+    signature = hmac.new(key.encode(), body, hashlib.sha512).hexdigest()
+    head = (
+        f"POST /webhooks/paystack/naira HTTP/1.1\r\nHost: localhost\r\n"
+        f"X-Paystack-Signature: {signature}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
 def _request(order: dict[str, Any]) -> bytes:
     body = json.dumps(order["call"]).encode()
     head = (
@@ -111,6 +136,17 @@ def send_calls(
     """
     found = measured("load", port=port, key=key, count=count, concurrency=concurrency, call=call)
     assert found["statuses"] == {"202": count}, found["statuses"]
+    return found
+
+
+def send_webhooks(port: int, key: str, count: int, concurrency: int) -> Any:
+    """Send signed webhooks from another process; all must be answered with 200.
+
+    Returns:
+        As :func:`send_calls` does.
+    """
+    found = measured("load", port=port, webhook_key=key, count=count, concurrency=concurrency)
+    assert found["statuses"] == {"200": count}, found["statuses"]
     return found
 
 
