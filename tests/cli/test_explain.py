@@ -250,3 +250,18 @@ def test_explain_with_json_prints_the_call_unchanged(
     result = command("explain", CALL_ID, "--json")
 
     assert result.stdout_bytes == json.dumps(full()).encode() + b"\n"
+
+
+def test_explain_tells_what_the_provider_sent(command: CommandLine, daemon: Playback) -> None:
+    word = {
+        "id": "019bc19c-0c00-7000-8000-00000000c0de",
+        "received_at": "2026-01-31T11:58:00.000Z",
+        "types": "prompt.paid",
+        "state": "applied",
+        "note": "prompt.paid: noticed, asked at once.",
+    }
+
+    story = told(command, daemon, webhooks=[word])
+
+    assert "What the provider sent" in story
+    assert f"noticed, asked at once. (webhook {word['id']})" in story

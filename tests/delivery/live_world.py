@@ -1,15 +1,15 @@
 """A world whose configuration and plugins change while calls flow."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 from tests.delivery.world import World
-from tests.virtual_time import VirtualLoop
+from tests.virtual_time import VirtualLoop, run_virtually
 
 from integrationd.api.schemas import CallRequest
 from integrationd.call import Call
@@ -24,6 +24,7 @@ from integrationd.registry import (
 )
 from integrationd.settings import Settings
 
+DESK_ONE = {"desk": {"provider": "desk"}}
 DESK = '''
 from typing import ClassVar
 
@@ -70,6 +71,10 @@ class Desk(Provider):
             return Rejected(reason="bad_credentials", detail=f"Who is {self.config.key}?")
         return Delivered()
 '''
+
+
+Story: TypeAlias = Callable[["LiveWorld"], Coroutine[Any, Any, None]]
+Live: TypeAlias = Callable[[Story], None]
 
 
 class LiveWorld(World):
@@ -163,3 +168,18 @@ class LiveWorld(World):
 def secrets_of(config: Mapping[str, Any]) -> list[str]:
     """Return the values of a config, all of which count as secrets here."""
     return [value for value in config.values() if isinstance(value, str)]
+
+
+def lived(directory: Path) -> Live:
+    """Return what runs a story in a fresh world."""
+
+    def run(story: Story) -> None:
+        async def main(loop: VirtualLoop) -> None:
+            async with anyio.create_task_group() as group:
+                world = LiveWorld(directory, loop, group)
+                async with world.running():
+                    await story(world)
+
+        run_virtually(main)
+
+    return run

@@ -1,6 +1,5 @@
 """Plugin files that the tests of the registry write."""
 
-import os
 from pathlib import Path
 
 HEAD = "from integrationd.sdk import *\n"
@@ -31,5 +30,4 @@ def write(path: Path, source: str | bytes) -> Path:
     """Put a file in its place in one step, as careful editors do."""
     beside = path.with_name(f".{path.name}.new")
     beside.write_bytes(source.encode() if isinstance(source, str) else source)
-    os.replace(beside, path)
-    return path
+    return beside.replace(path)

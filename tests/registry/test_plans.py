@@ -1,4 +1,4 @@
-"""Plans: a set is made beside the one that serves, takes its place in one step, or leaves no trace."""
+"""Plans: a set is made beside the one that serves and takes its place in one step, or never."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path

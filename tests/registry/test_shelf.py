@@ -310,3 +310,27 @@ async def test_version_replaced_while_it_was_read_leaves_no_module_behind(
     assert colour(shelf) == "2"
     assert modules == [shelf.versions[0].provider.__module__]
     forget(shelf.versions[0].provider)
+
+
+async def test_file_whose_name_is_not_text_is_not_opened(
+    tmp_path: Path, examiner: Examiner
+) -> None:
+    path = tmp_path / os.fsdecode(b"paper\xff.py")
+    # Whoever opened it would wait for ever.
+    os.mkfifo(path)
+    examiner.blamed[path] = "its name is not UTF-8"
+
+    shelf = await Shelf().read([path], FakeClock(), examiner)
+
+    assert [*reasons(shelf).values()] == ["its name is not UTF-8"]
+    assert shelf.changed([path]) == ()
+
+
+async def test_reasons_can_be_written_down_whatever_a_plugin_says(
+    tmp_path: Path, examiner: Examiner
+) -> None:
+    path = write(tmp_path / "paper.py", "raise Exception('\\ud800')\n")
+
+    shelf = await Shelf().read([path], FakeClock(), examiner)
+
+    assert reasons(shelf) == {"paper.py": "Exception: \\ud800"}

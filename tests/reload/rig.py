@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -68,8 +67,7 @@ def put(path: Path, content: str | bytes) -> Path:
     """Write a file in one step, so that nobody sees half of it."""
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(beside, path)
-    return path
+    return beside.replace(path)
 
 
 class Rig:
@@ -133,9 +131,13 @@ class Rig:
         return "\n".join(f"{one['where']}: {one['reason']}" for one in found)
 
     async def faults(self) -> dict[str, str]:
-        """Return the plugin files at fault, by their names."""
+        """Return the plugin files of the directory at fault, by their names."""
         listed = (await self.get("/v1/providers"))["faults"]
-        return {Path(one["path"]).name: f"{one['line'] or ''}: {one['reason']}" for one in listed}
+        return {
+            Path(one["path"]).name: f"{one['line'] or ''}: {one['reason']}"
+            for one in listed
+            if Path(one["path"]).is_relative_to(self.plugins)
+        }
 
     async def loaded_from(self) -> str:
         """Return the name of the file that the echo plugin is loaded from."""
@@ -243,9 +245,7 @@ class Flow:
         wrong: Answers and ends that a change must not cause.
     """
 
-    def __init__(
-        self, rig: Rig, operation: str = "echo.send", connection: str = "echo"
-    ) -> None:
+    def __init__(self, rig: Rig, operation: str = "echo.send", connection: str = "echo") -> None:
         self._rig = rig
         self._operation = operation
         self._connection = connection

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ async def test_configuration_may_be_a_link_that_is_turned(short_path: Path) -> N
 def turn(link: Path, target: Path) -> None:
     beside = link.with_name("turning")
     beside.symlink_to(target.name)
-    os.replace(beside, link)
+    beside.replace(link)
 
 
 # Secrets
@@ -315,7 +316,7 @@ async def test_paths_of_plugins_are_added_and_removed(short_path: Path) -> None:
         await rig.until(rig.codes, lambda found: not {"echo", "late"} & found)
         put(more / "echo.py", echo("green"))
         rig.configure(named + ECHO)
-        await rig.until(lambda: rig.codes(), lambda found: "echo" in found)
+        await rig.until(rig.codes, lambda found: "echo" in found)
         assert await rig.colour() == "green"
 
 
@@ -359,8 +360,6 @@ async def test_calls_of_a_connection_that_goes_stay_pending_and_come_back(short_
 
 
 def in_a_second() -> str:
-    from datetime import UTC, datetime, timedelta
-
     return (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
 
 
@@ -388,7 +387,8 @@ async def test_limits_of_the_api_change_live(short_path: Path) -> None:
 
         put(rig.config, rig.text(ECHO).replace("[journal]", "max_body = 2048\n[journal]", 1))
         await rig.until(lambda: rig.events("config.applied"), bool)
-        assert (await rig.client.post("/v1/calls", json=body)).status_code == 413
+        async with rig.daemon.client() as another:
+            assert (await another.post("/v1/calls", json=body)).status_code == 413
 
 
 async def test_preview_changes_nothing_and_says_what_a_reload_would_do(short_path: Path) -> None:

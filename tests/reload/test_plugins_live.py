@@ -1,7 +1,6 @@
 """Plugin files change under a running daemon while calls flow through them."""
 
 import asyncio
-import os
 import re
 import shutil
 import signal
@@ -22,6 +21,10 @@ NEVER_CLOSES = """
     async def aclose(self):
         await anyio.sleep_forever()
 """
+FAILS_ITS_CONNECTIONS = """
+    def __init__(self, *told):
+        raise Exception("half \\ud800 of a character")
+"""
 FAILS_TO_CLOSE = """
     async def aclose(self):
         raise SystemExit(7)
@@ -33,43 +36,66 @@ async def test_plugin_is_added_edited_broken_mended_renamed_and_deleted_while_ca
 ) -> None:
     rig = Rig(short_path, ECHO)
     path = put(rig.plugins / "echo.py", echo("red"))
-    async with running(rig), Flow(rig).flowing() as flow:
-        await rig.until(rig.colour, "red")
-        put(path, echo("blue"))
-        await rig.until(rig.colour, "blue")
-
-        put(path, BROKEN)
-        faults = await rig.until(rig.faults, lambda found: "echo.py" in found)
-        assert faults["echo.py"].startswith("2: SyntaxError")
-        assert await rig.colour() == "blue"
-
-        put(path, echo("green"))
-        await rig.until(rig.colour, "green")
-        assert await rig.faults() == {}
-
-        path.rename(rig.plugins / "renamed.py")
-        await rig.until(rig.loaded_from, "renamed.py")
-        assert await rig.colour() == "green"
-
-        (rig.plugins / "renamed.py").unlink()
-        faults = await rig.until(rig.faults, lambda found: "renamed.py" in found)
-        assert "connections need it: echo" in faults["renamed.py"]
-        assert await rig.colour() == "green"
-
-        put(rig.plugins / "again.py", echo("white"))
-        await rig.until(rig.colour, "white")
-        assert await rig.faults() == {}
-        loaded = await rig.until(lambda: rig.events("plugin.loaded"), lambda found: len(found) > 3)
-        rejected = await rig.events("plugin.rejected")
+    async with running(rig):
+        async with Flow(rig).flowing() as flow:
+            await _changes(rig, path)
+            await rig.until(lambda: _colours(flow), lambda seen: "white" in seen)
         ledger = await rig.get("/v1/ledger")
 
     assert flow.wrong == []
     assert flow.made > 20
     assert {"red", "blue", "green", "white"} <= flow.colours
-    assert {Path(one["path"]).name for one in loaded} == {"echo.py", "renamed.py", "again.py"}
-    assert any("SyntaxError" in one["told"] for one in rejected)
     assert ledger["balances"]
     assert ledger["total"]["accepted"] == ledger["total"]["completed"]
+
+
+async def _colours(flow: Flow) -> set[str]:
+    return flow.colours
+
+
+async def _changes(rig: Rig, path: Path) -> None:
+    await rig.until(rig.colour, "red")
+    put(path, echo("blue"))
+    await rig.until(rig.colour, "blue")
+
+    put(path, BROKEN)
+    faults = await rig.until(rig.faults, lambda found: "echo.py" in found)
+    assert faults["echo.py"].startswith("2: SyntaxError")
+    assert await rig.colour() == "blue"
+
+    put(path, echo("green"))
+    await rig.until(rig.colour, "green")
+    assert await rig.faults() == {}
+
+    path.rename(rig.plugins / "renamed.py")
+    await rig.until(rig.loaded_from, "renamed.py")
+    assert await rig.colour() == "green"
+
+    (rig.plugins / "renamed.py").unlink()
+    faults = await rig.until(rig.faults, lambda found: "renamed.py" in found)
+    assert "connections need it: echo" in faults["renamed.py"]
+    assert await rig.colour() == "green"
+
+    put(rig.plugins / "again.py", echo("white"))
+    await rig.until(rig.colour, "white")
+    assert await rig.faults() == {}
+
+
+async def test_what_becomes_of_plugin_files_is_in_the_event_log(short_path: Path) -> None:
+    rig = Rig(short_path, ECHO)
+    path = put(rig.plugins / "echo.py", echo("red"))
+    async with running(rig):
+        put(path, BROKEN)
+        (rejected,) = await rig.until(lambda: rig.events("plugin.rejected"), bool)
+        put(rig.plugins / "more.py", echo("more", "more"))
+        (loaded,) = await rig.until(lambda: rig.events("plugin.loaded"), bool)
+        (rig.plugins / "more.py").unlink()
+        (gone,) = await rig.until(lambda: rig.events("plugin.gone"), bool)
+
+    assert rejected["path"] == str(path)
+    assert rejected["told"].startswith("line 2: SyntaxError")
+    assert (loaded["plugin"], Path(loaded["path"]).name) == ("more", "more.py")
+    assert (gone["plugin"], gone["told"]) == (loaded["plugin"], loaded["told"])
 
 
 async def test_attempt_under_way_ends_on_its_version(short_path: Path) -> None:
@@ -97,6 +123,26 @@ async def test_second_file_with_a_code_is_refused_until_the_first_is_gone(short_
         first.unlink()
         await rig.until(rig.colour, "second")
         assert await rig.faults() == {}
+
+
+async def test_version_that_its_connections_cannot_be_made_with_does_not_take_over(
+    short_path: Path,
+) -> None:
+    rig = Rig(short_path, ECHO)
+    path = put(rig.plugins / "echo.py", echo("red"))
+    async with running(rig):
+        put(path, echo("blue") + FAILS_ITS_CONNECTIONS)
+        faults = await rig.until(rig.faults, lambda found: "echo.py" in found)
+        assert "connections cannot be made with it" in faults["echo.py"]
+        assert "Exception: half \\ud800 of a character" in faults["echo.py"]
+        assert await rig.colour() == "red"
+
+        rig.configure(f"{ECHO}[connections.more]\nprovider = 'echo'\n")
+        await rig.until(lambda: rig.events("config.applied"), bool)
+        assert (await rig.get("/v1/config/diff"))["warnings"] != []
+        rig.configure(ECHO)
+        put(path, echo("green"))
+        await rig.until(rig.colour, "green")
 
 
 async def test_half_written_file_is_taken_when_it_is_whole(short_path: Path) -> None:
@@ -195,7 +241,7 @@ async def test_old_versions_leave_nothing_open(short_path: Path) -> None:
     path = put(rig.plugins / "echo.py", echo("start"))
     async with running(rig):
         await rig.until(rig.colour, "start")
-        before = len(os.listdir(f"/proc/{rig.pid}/fd"))
+        before = await _descriptors(rig.pid)
         for number in range(5):
             put(path, echo(str(number)))
             await rig.until(rig.colour, str(number))
@@ -203,15 +249,15 @@ async def test_old_versions_leave_nothing_open(short_path: Path) -> None:
 
 
 async def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 async def test_daemon_stops_at_once_although_a_plugin_file_never_ends(short_path: Path) -> None:
     rig = Rig(short_path, ECHO)
     put(rig.plugins / "echo.py", echo("red"))
     async with running(rig):
-        put(rig.plugins / "sleeps.py", SLEEPS)
-        await rig.until(_trial_of(rig), lambda found: found)
+        path = put(rig.plugins / "sleeps.py", SLEEPS)
+        await rig.until(lambda: _trials_of(path), bool)
         rig.signal(signal.SIGTERM)
         began = time.monotonic()
         while rig.daemon.is_running and time.monotonic() - began < 20:
@@ -234,11 +280,8 @@ def _processes(word: str) -> list[str]:
     return found
 
 
-def _trial_of(rig: Rig):  # type: ignore[no-untyped-def] # two words, used above
-    async def look() -> list[str]:
-        return _processes(str(rig.plugins / "sleeps.py"))
-
-    return look
+async def _trials_of(path: Path) -> list[str]:
+    return _processes(str(path))
 
 
 @pytest.mark.parametrize("more", [NEVER_CLOSES, FAILS_TO_CLOSE], ids=["never", "exits"])

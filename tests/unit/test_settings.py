@@ -226,7 +226,7 @@ def test_settings_refuse_by_table_and_key(
     assert reason in problems_of(tmp_path, content)[where]
 
 
-@pytest.mark.parametrize("table", ["app", "subscriptions", "tenants", "vault", "vault"])
+@pytest.mark.parametrize("table", ["app", "subscriptions", "tenants", "vault"])
 def test_settings_say_that_a_planned_table_is_not_available(tmp_path: Path, table: str) -> None:
     assert problems_of(tmp_path, f"[{table}]\nx = 1") == {table: "is not available in this version"}
 

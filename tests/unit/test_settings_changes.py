@@ -1,4 +1,4 @@
-"""What differs between two configurations, what needs a restart, and secrets that cannot be reread."""
+"""What differs between two configurations, what needs a restart, and secrets that are read anew."""
 
 from pathlib import Path
 from typing import Any
@@ -267,7 +267,7 @@ def test_secret_that_was_never_read_is_still_refused(tmp_path: Path) -> None:
     file = tmp_path / "integrationd.toml"
     before = resolve_all(with_key(tmp_path), file, {})
 
-    with pytest.raises(RejectedConfigError, match="other-key.*does not exist"):
+    with pytest.raises(RejectedConfigError, match=r"other-key.*does not exist"):
         resolve_all(with_key(tmp_path, "file:other-key"), file, {}, before)
 
 

@@ -1,5 +1,7 @@
 """Routes of calls: list, look, retry, cancel, resolve, acknowledge."""
 
+from collections.abc import Sequence
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,12 +17,20 @@ from integrationd.api.schemas import (
     CallView,
     PartView,
     ResolveRequest,
+    WordView,
     call_view,
 )
 from integrationd.call import Call, CallState, Part
 from integrationd.clock import to_rfc3339
 from integrationd.errors import UnprocessableError
-from integrationd.journal import AttemptFilter, CallDetail, CallFilter
+from integrationd.journal import (
+    AttemptFilter,
+    CallDetail,
+    CallFilter,
+    InboxFilter,
+    StoredAttempt,
+    StoredWebhook,
+)
 from integrationd.sdk.contracts import CATALOGUE
 from integrationd.settlement import Resolution, Settlement, cancel, resolve, retry
 
@@ -67,10 +77,14 @@ class CallRoutes:
         attempts = await self._parts.journal.attempts.list(
             AttemptFilter(call_id=call_id), before=None, limit=ATTEMPTS_SHOWN
         )
-        log = [AttemptView.of(attempt) for attempt in reversed(attempts)]
-        return json_reply(self._full_view(detail, log)).as_response()
+        words = await self._parts.journal.inbox.list(
+            InboxFilter(call_id=call_id), before=None, limit=ATTEMPTS_SHOWN
+        )
+        return json_reply(self._full_view(detail, attempts, words)).as_response()
 
-    def _full_view(self, detail: CallDetail, log: list[AttemptView]) -> CallView:
+    def _full_view(
+        self, detail: CallDetail, attempts: Sequence[StoredAttempt], words: Sequence[StoredWebhook]
+    ) -> CallView:
         now_ms = self._parts.clock.now_ms()
         reason, until_ms = why(detail.call, self._parts.placement, self._parts.lines, now_ms)
         return msgspec.structs.replace(
@@ -79,7 +93,8 @@ class CallRoutes:
             metadata=msgspec.Raw(detail.metadata) if detail.metadata is not None else None,
             result=msgspec.Raw(detail.result) if detail.result is not None else None,
             parts=[PartView.of(part) for part in detail.parts],
-            attempt_log=log,
+            attempt_log=[AttemptView.of(attempt) for attempt in reversed(attempts)],
+            webhooks=[WordView.of(webhook) for webhook in reversed(words)],
             why=reason,
             until=to_rfc3339(until_ms) if until_ms is not None else None,
         )

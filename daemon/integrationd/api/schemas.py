@@ -8,7 +8,7 @@ import msgspec
 from integrationd.api.ports import ConfigProblem, ConfigStatus
 from integrationd.call import Call, Part, Priority
 from integrationd.clock import to_rfc3339
-from integrationd.journal import LedgerLine, StoredAttempt
+from integrationd.journal import LedgerLine, StoredAttempt, StoredWebhook
 
 PriorityName = Literal["high", "normal", "low"]
 PRIORITIES: dict[str, Priority] = {
@@ -141,6 +141,27 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class WordView(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook about a call, in short; ``GET /v1/webhooks/{id}`` shows it whole."""
+
+    id: str
+    received_at: str
+    types: str
+    state: str
+    note: str | None
+
+    @classmethod
+    def of(cls, webhook: StoredWebhook) -> "WordView":
+        """Show one."""
+        return cls(
+            id=webhook.id,
+            received_at=to_rfc3339(webhook.received_at_ms),
+            types=webhook.types,
+            state=webhook.state,
+            note=webhook.note,
+        )
+
+
 class CallView(msgspec.Struct, frozen=True, kw_only=True):
     """A call as the API shows it.
 
@@ -177,6 +198,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     parts: list[PartView] | msgspec.UnsetType = msgspec.UNSET
     attempt_log: list[AttemptView] | msgspec.UnsetType = msgspec.UNSET
+    webhooks: list[WordView] | msgspec.UnsetType = msgspec.UNSET
     why: str | msgspec.UnsetType | None = msgspec.UNSET
     until: str | msgspec.UnsetType | None = msgspec.UNSET
 

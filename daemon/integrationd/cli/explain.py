@@ -39,6 +39,7 @@ def _story(call: Mapping[str, Any], raw: Mapping[str, Any], times: Times) -> Ite
     """Yield the lines; ``raw`` is the same call, for what is shown as JSON."""
     yield from _asked(call, raw, times)
     yield from _section("What was tried", exchanges(call, times))
+    yield from _section("What the provider sent", _words(call.get("webhooks") or [], times))
     yield from _section("Recipients", _parts(call.get("parts") or []))
     yield from _section("Where it stands", _stands(call, raw, times))
     yield from _section("What you can do", _next(call))
@@ -60,6 +61,12 @@ def _asked(call: Mapping[str, Any], raw: Mapping[str, Any], times: Times) -> Ite
         yield f"What was asked: {one_line_json(raw['payload'], _JSON_SHOWN)}"
     if raw.get("metadata") is not None:
         yield f"Kept with it: {one_line_json(raw['metadata'], _JSON_SHOWN)}"
+
+
+def _words(webhooks: Sequence[Mapping[str, Any]], times: Times) -> Iterator[str]:
+    for one in webhooks:
+        when, told = times.both(one.get("received_at")), one.get("note") or one.get("state")
+        yield f"{when}: {told} (webhook {one.get('id')})"
 
 
 def _reference(call: Mapping[str, Any]) -> str:

@@ -42,7 +42,13 @@ def _plugins_in(place: Path) -> Iterator[Path]:
     if not place.is_dir() or is_plugin_folder(place):
         yield place
         return
-    for entry in sorted(place.iterdir()):
+    try:
+        entries = sorted(place.iterdir())
+    except OSError:
+        # It has gone, or may not be read; loading it says so.
+        yield place
+        return
+    for entry in entries:
         if entry.name.startswith((".", "_")):
             continue
         if entry.is_dir() and not entry.is_symlink():

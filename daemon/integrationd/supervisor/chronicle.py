@@ -3,6 +3,7 @@
 from collections import deque
 
 import anyio
+import structlog
 
 from integrationd.call import EventRecord
 from integrationd.clock import Clock
@@ -29,6 +30,7 @@ class Chronicle:
         self._clock = clock
         self._waiting: deque[tuple[EventRecord, int]] = deque(maxlen=LONGEST_QUEUE)
         self._stirred = anyio.Event()
+        self._log = structlog.get_logger("integrationd.chronicle")
         bus.subscribe(ConfigMoved, self._on_config)
         bus.subscribe(PluginMoved, self._on_plugin)
 
@@ -45,6 +47,9 @@ class Chronicle:
             except JournalError:
                 await self._clock.sleep(PAUSE_S)
                 continue
+            except ValueError as error:
+                # It cannot be written as JSON; the daemon does not end for that.
+                self._log.error("fact_not_kept", type=event.type, why=str(error))
             if self._waiting and self._waiting[0][0] is event:
                 self._waiting.popleft()
 

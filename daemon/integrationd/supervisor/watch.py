@@ -7,6 +7,7 @@ what changes during it is seen by the next.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -50,6 +51,7 @@ class Watcher:
         self._files = files
         self._trees = trees
         self._on_change = on_change
+        self._failed_at = -math.inf
         self._log = structlog.get_logger("integrationd.watch")
 
     async def run(self) -> None:
@@ -123,8 +125,9 @@ class Watcher:
     def _pause_s(self, failed: BaseExceptionGroup[OSError | RuntimeError]) -> float:
         """Say why watching has failed and return the seconds after which it is tried again."""
         reason = "; ".join(map(str, _leaves(failed)))
-        if _UNREADABLE_NAME in reason:
-            # Whatever was told together with that name is lost.
+        before, self._failed_at = self._failed_at, self._clock.monotonic()
+        if _UNREADABLE_NAME in reason and self._failed_at - before > RETRY_S:
+            # Seldom, and only what was told together with that name is lost.
             return QUIET_S
         # For one, the system has no more watches to give; a signal still reloads.
         self._log.warning("cannot_watch", reason=reason, retry_s=RETRY_S)
