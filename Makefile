@@ -3,6 +3,8 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
+# Most tests wait, for a disk or a daemon, rather than compute.
+WORKERS ?= 4
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -22,7 +24,7 @@ demo: $(READY) ## M-Pesa payments against a sandbox of its own, see docs/payment
 
 test: lint ## the whole gate: lint, then the tests and their coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

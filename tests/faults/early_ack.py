@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from integrationd import supervisor
 from integrationd.journal import Journal, Transaction
+from integrationd.supervisor import daemon as supervising
 
 HEAD_START_S = 0.005
 
@@ -47,7 +48,8 @@ class EarlyJournal(Journal):
 
 def main() -> None:
     """Run the daemon with the journal replaced."""
-    vars(supervisor)["Journal"] = EarlyJournal
+    assert vars(supervising)["Journal"] is Journal, "the daemon takes its journal from elsewhere"
+    vars(supervising)["Journal"] = EarlyJournal
     sys.exit(supervisor.run(Path(sys.argv[sys.argv.index("--config") + 1]), os.environ))
 
 

@@ -118,7 +118,7 @@ async def test_storm_of_signals_does_no_harm(short_path: Path) -> None:
         await rig.until(lambda: names(rig), ["echo", "other"])
 
     assert flow.wrong == []
-    assert flow.made > 3
+    assert flow.made
 
 
 # Refusals
