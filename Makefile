@@ -46,8 +46,8 @@ format: $(READY) ## rewrite the code in the common format, and mend what can be 
 bench: $(READY) ## measure speed against the libraries that people use instead
 	$(BIN)/pytest -m bench --capture=no --timeout=1800 tests/bench
 
-faults: $(READY) ## the slow suites: kills, full disks and cut links; INTEGRATIOND_FAULT_SECONDS bounds them
-	$(BIN)/pytest -m slow --timeout=1800
+faults: $(READY) ## the slow suites: kills, payments over a bad link, churn, endless plugins; FAULTS=DIR for some
+	$(BIN)/pytest -m slow --timeout=1800 $(FAULTS)
 
 install-systemd: ## as root: install the daemon for systemd; see docs/systemd.md
 	@systemd/install

@@ -12,7 +12,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import anyio
 import httpx2
@@ -27,7 +27,7 @@ from integrationd.sdk.http import prepare_client
 from integrationd.sdk.testing import CapturedLog, FakeConnection, make_context
 from integrationd.sdk.testing.fakes import class_in
 
-AFRICASTALKING = builtin_plugins() / "messaging" / "africastalking.py"
+AFRICASTALKING = builtin_plugins() / "messaging" / "africastalking"
 AfricasTalking = class_in(AFRICASTALKING)
 
 KEY = "atsk_made-up-key"
@@ -87,6 +87,37 @@ def entry(number: str, code: int = 101, **members: Any) -> dict[str, Any]:
 def answer(recipients: Sequence[Any], message: str = "Sent to some") -> str:
     """Return the body of an answer to a message."""
     return json.dumps({"SMSMessageData": {"Message": message, "Recipients": list(recipients)}})
+
+
+def form(fields: Mapping[str, str]) -> bytes:
+    """Return fields as the body of a webhook."""
+    return urlencode(fields).encode()
+
+
+def report(number: str, status: str = "Success", **fields: str) -> bytes:
+    """Return the delivery report of the message to a number."""
+    told = {"id": f"ATXid_{number[-4:]}", "status": status, "phoneNumber": number}
+    return form(told | {"networkCode": "63902"} | fields)
+
+
+def incoming(text: str = "Who owes fees?", **fields: str) -> bytes:
+    """Return a message that came in."""
+    told = {
+        "date": "2026-11-21 09:30:00",
+        "from": ANN,
+        "to": "22334",
+        "text": text,
+        "id": "7a1f",
+        "linkId": "SampleLinkId123",
+        "cost": "None",
+        "networkCode": "63902",
+    }
+    return form(told | fields)
+
+
+def opt_out(number: str = ANN, sender: str = "SHULE") -> bytes:
+    """Return word that somebody wants no more messages of a sender."""
+    return form({"senderId": sender, "phoneNumber": number})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

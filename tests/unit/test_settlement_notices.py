@@ -203,7 +203,7 @@ def test_same_contradiction_is_told_once_until_it_is_acknowledged() -> None:
 
 
 def receipt(call: Call, word: str, *parts: Part, **about: Any) -> Settlement | None:
-    given = {"recipient": None, "provider_reference": None, **about}
+    given = {"recipient": None, "provider_reference": None, "told": {}, **about}
     return settle_receipt(call, parts, word, **given)
 
 
@@ -267,6 +267,18 @@ def test_receipt_finds_its_part_by_reference_and_else_by_recipient(about: dict[s
     assert [(part.position, part.delivery) for part in found.parts] == [(2, "failed")]
     assert found.call.delivery is None
     assert found.events[0].data["recipient"] == "+254711000112"
+
+
+def test_receipt_tells_what_the_provider_tells_beside_and_never_instead() -> None:
+    call = a_call(CallState.COMPLETED, operation="sms.send")
+
+    found = receipt(call, "failed", told={"reason": "absent", "operation": "forged"})
+
+    assert found is not None
+    assert (found.events[0].data["reason"], found.events[0].data["operation"]) == (
+        "absent",
+        "sms.send",
+    )
 
 
 def test_receipt_of_a_part_is_told_once() -> None:

@@ -1,11 +1,14 @@
 """What became of a message after it had been handed over; it never changes the call's state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from integrationd.call import Call, EventRecord, Part
 from integrationd.settlement.record import Settlement
+
+RULE = "receipt"
 
 # In the order in which they may follow each other; a later word never gives way to an earlier one.
 _ORDER = ("sent", "failed", "delivered", "bounced", "read", "complained")
@@ -18,6 +21,7 @@ def settle_receipt(
     *,
     recipient: str | None,
     provider_reference: str | None,
+    told: Mapping[str, Any],
 ) -> Settlement | None:
     """Note what a receipt says; None if it is no news.
 
@@ -27,6 +31,7 @@ def settle_receipt(
         delivery: ``delivered``, ``failed``, ``bounced``, ``complained`` or ``read``.
         recipient: Whom it is about, where the provider names the recipient.
         provider_reference: The provider's id of the message.
+        told: What else the event is to tell, such as why a message failed.
     """
     part = _part(parts, recipient, provider_reference)
     if not _is_news(part.delivery if part is not None else call.delivery, delivery):
@@ -37,20 +42,27 @@ def settle_receipt(
         changed = (msgspec.structs.replace(part, delivery=delivery),)
     else:
         after = after.replace(delivery=delivery)
-    event = EventRecord(
+    about = {
+        "recipient": part.recipient if part is not None else recipient,
+        "provider_reference": provider_reference or call.provider_reference,
+    }
+    event = _event(call, delivery, {**told, **about})
+    return Settlement(call=after, rule=RULE, parts=changed, events=(event,))
+
+
+def _event(call: Call, delivery: str, told: Mapping[str, Any]) -> EventRecord:
+    return EventRecord(
         type=f"{call.operation.partition('.')[0]}.{delivery}",
         tenant=call.tenant,
         call_id=call.id,
         connection=call.connection,
         data={
+            **told,
             "operation": call.operation,
-            "recipient": part.recipient if part is not None else recipient,
-            "provider_reference": provider_reference or call.provider_reference,
             "reference_type": call.reference_type,
             "reference_id": call.reference_id,
         },
     )
-    return Settlement(call=after, rule="receipt", parts=changed, events=(event,))
 
 
 def _part(parts: Sequence[Part], recipient: str | None, reference: str | None) -> Part | None:

@@ -22,6 +22,7 @@ from integrationd.registry import Connection, Registry
 from integrationd.retry import Jitter
 from integrationd.sdk.webhook import Notice, UnreadableError
 from integrationd.settlement import Policy, Settlement, settle_notice, settle_receipt
+from integrationd.settlement.receipt import RULE as RECEIPT
 from integrationd.webhooks.reading import notices_of
 from integrationd.webhooks.receiver import request_of
 
@@ -84,6 +85,7 @@ class Correlator:
         self._todo: dict[int, None] = {}
         self._held: defaultdict[str, set[int]] = defaultdict(set)
         self._unmatched: defaultdict[str, set[int]] = defaultdict(set)
+        self._with_parts: dict[int, None] = {}
         self._stirred = anyio.Event()
         bus.subscribe(CallChanged, self._on_changed)
 
@@ -98,6 +100,12 @@ class Correlator:
             continue
         while True:
             self._stirred = anyio.Event()
+            if self._with_parts:
+                moved = next(iter(self._with_parts))
+                del self._with_parts[moved]
+                if not await self._is_done(self._look_at_parts(moved)):
+                    self._with_parts[moved] = None
+                continue
             if not self._todo:
                 await self._stirred.wait()
                 continue
@@ -126,9 +134,21 @@ class Correlator:
     def _on_changed(self, event: CallChanged) -> None:
         """Look again at what waited for this call, or for any call with its reference."""
         call = event.call
-        if call.state not in _UNSETTLED and call.id in self._held:
+        if call.lease_id is None and call.id in self._held:
             self._again(self._held.pop(call.id))
-        for reference in (call.provider_reference, call.own_reference, call.id):
+        self._on_known(call.provider_reference, call.own_reference, call.id)
+        if call.parts and self._unmatched and event.rule != RECEIPT:
+            # What its recipients are known by is not told; it is looked up.
+            self._with_parts[call.seq] = None
+            self._stirred.set()
+
+    async def _look_at_parts(self, seq: int) -> None:
+        """Look again at what waited for a recipient of a call to many."""
+        _, parts = await self._journal.leases.look(seq)
+        self._on_known(*(part.provider_reference for part in parts))
+
+    def _on_known(self, *references: str | None) -> None:
+        for reference in references:
             if reference is not None and reference in self._unmatched:
                 self._again(self._unmatched.pop(reference))
 
@@ -191,7 +211,7 @@ class Correlator:
         verdict = self._verdict(kept, connection, notice, call)
         if call is None or verdict is not None:
             return verdict
-        if notice.delivery is None and call.state in _UNSETTLED:
+        if _is_too_early(notice, call):
             return self._hold(kept, call)
         settled = await self._settlement(call, parts, notice)
         if settled is None or settled.call == call:
@@ -251,6 +271,7 @@ class Correlator:
                 notice.delivery,
                 recipient=notice.recipient,
                 provider_reference=notice.provider_reference,
+                told=notice.data,
             )
         if notice.finding is None:
             return None
@@ -289,6 +310,17 @@ class Correlator:
     ) -> None:
         at_ms = self._clock.now_ms()
         await self._journal.inbox.mark(kept.seq, state, note, call_id, at_ms, events)
+
+
+def _is_too_early(notice: Notice, call: Call) -> bool:
+    """Say whether the call's attempt has to end first.
+
+    What became of a message never changes the state, so that it waits only for an attempt that is
+    under way: the call must not move beneath that, or its result would be lost.
+    """
+    if notice.delivery is not None:
+        return call.lease_id is not None
+    return call.state in _UNSETTLED
 
 
 def _is_about_another(notice: Notice, call: Call) -> bool:
