@@ -10,6 +10,8 @@
     │   ├── ConflictError           the state of the thing does not allow it
     │   ├── TooLargeError           it is over a size limit
     │   └── NotAvailableError       this version does not offer it
+    ├── VaultError                  a secret can be neither sealed nor opened
+    │   └── MasterKeyError          the master key cannot be used
     └── JournalError                the journal cannot do what was asked
         ├── JournalLockedError      another daemon owns it
         ├── JournalVersionError     it was written by a newer program
@@ -108,6 +110,38 @@ class NotAvailableError(RequestError):
 
     status = 422
     code = "not_available"
+
+
+class VaultError(IntegrationdError):
+    """A secret can be neither sealed nor opened."""
+
+    code = "vault_unusable"
+    hint = "Set the secret anew, or restore the journal and the master key that belong together."
+
+
+class MasterKeyError(VaultError):
+    """The master key cannot be used, so no secret can be opened.
+
+    Attributes:
+        is_missing: Its file does not exist.
+        is_elsewhere: Another process, such as the daemon, may well have it: it stands in an
+            environment or a file that this one may not read.
+    """
+
+    code = "master_key_unusable"
+    hint = "Put the master key back where [vault] master_key says."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str = "",
+        is_missing: bool = False,
+        is_elsewhere: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.is_missing = is_missing
+        self.is_elsewhere = is_elsewhere
 
 
 class JournalError(IntegrationdError):

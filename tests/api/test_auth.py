@@ -1,30 +1,30 @@
 """Who may call: over TCP the holder of the key, over the socket the right user."""
 
 import os
-from typing import Any
 
+import anyio
 import httpx2
 import pytest
+from tests.api.keys_at_hand import Shelf, scope
 from tests.api.world import KEY, ApiWorld, code_of
+from tests.fake_clock import FakeClock
 
-from integrationd.api.admission import Peer
 from integrationd.api.auth import Access, AccessRefusedError
-from integrationd.api.protocol import _PEER
-
-
-def scope(*authorization: bytes, uid: int | None = None) -> dict[str, Any]:
-    headers = [(b"authorization", value) for value in authorization]
-    extensions = {} if uid is None else {_PEER: Peer(pid=1, uid=uid, gid=uid)}
-    return {"headers": headers, "extensions": extensions}
+from integrationd.api.held_keys import HeldKeys
+from integrationd.api.roles import Role
+from integrationd.events import Bus
 
 
 def access(*allowed: int) -> Access:
-    return Access(KEY, allowed, "var/api.key")
+    clock = FakeClock()
+    made = HeldKeys(KEY, Shelf(), Bus(), clock)
+    anyio.run(made.load)
+    return Access(made, dict.fromkeys(allowed, Role.ADMIN), "var/api.key", clock)
 
 
 @pytest.mark.parametrize("shown", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER  {KEY} "])
 def test_key_lets_in(shown: str) -> None:
-    assert access().identify(scope(shown.encode())).name == "key"
+    assert access().identify(scope(shown.encode())).name == "key:bootstrap"
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ async def test_pending_call_is_cancelled_once(idle: ApiWorld) -> None:
     again = await idle.client.delete(f"/v1/calls/{call_id}")
 
     assert cancelled.json()["state"] == "cancelled"
-    assert cancelled.json()["detail"] == "Cancelled by key."
+    assert cancelled.json()["detail"] == "Cancelled by key:bootstrap."
     assert code_of(again, 409) == "not_cancellable"
 
 
@@ -220,7 +220,7 @@ async def test_unknown_call_is_settled_by_a_person(world: ApiWorld, word: str, s
     settled = await world.client.get(f"/v1/calls/{unknown['id']}", headers={"Prefer": "wait=5"})
 
     assert told.status_code == 200
-    assert told.json()["detail"] == f"Resolved as {word} by key. Asked them."
+    assert told.json()["detail"] == f"Resolved as {word} by key:bootstrap. Asked them."
     assert settled.json()["state"] == state
 
 

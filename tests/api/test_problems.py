@@ -19,7 +19,6 @@ from integrationd.api.replies import Reply
                 "tenants",
                 "subscriptions",
                 "events",
-                "keys",
                 "blobs",
             )
             for method, below in (("GET", ""), ("POST", ""), ("PUT", "/x"), ("DELETE", "/x/y"))

@@ -12,6 +12,7 @@ import httpx2
 from integrationd.api.accept import Acceptor
 from integrationd.api.app import Api
 from integrationd.api.auth import Access
+from integrationd.api.held_keys import HeldKeys
 from integrationd.api.parts import Parts
 from integrationd.api.ports import ConfigStatus, ReloadReport
 from integrationd.api.submit import Submitter
@@ -24,8 +25,11 @@ from integrationd.masking import Masker
 from integrationd.registry import ConnectionSpec, Registry, builtin_plugins, load_plugins
 from integrationd.registry import plugin_files as files_in
 from integrationd.settings import Settings
+from integrationd.supervisor.live_vault import LiveVault
 from integrationd.supervisor.place import Place
+from integrationd.supervisor.secrets import Vault
 from integrationd.telemetry import Metrics
+from integrationd.vault import MasterSource
 
 REHEARSAL = Path(__file__).parent.parent / "plugin_files" / "rehearsal.py"
 KEY = "idk_the-key-of-the-tests"
@@ -57,10 +61,13 @@ SETTINGS: Mapping[str, Any] = {
 class Unchanging:
     """A configuration that nobody edits."""
 
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
     def status(self) -> ConfigStatus:
         return ConfigStatus(file="integrationd.toml", state="applied", applied_at_ms=0)
 
-    async def reload(self, cause: str) -> ReloadReport:
+    async def reload(self, cause: str, *, again: bool = True) -> ReloadReport:
         return ReloadReport(outcome="unchanged")
 
     async def preview(self) -> ReloadReport:
@@ -89,8 +96,10 @@ class ApiWorld:
         settings: Tables of the configuration.
 
     Attributes:
+        access: Who may call.
         app: The ASGI app.
         client: A client of it.
+        held_keys: The API keys in force.
         delivery: What sends; :meth:`running` runs it.
         journal: Where calls are.
         plugin: The rehearsal provider class, with its counters.
@@ -123,20 +132,27 @@ class ApiWorld:
         )
         self.waiters = Waiters(bus, clock)
         place = Place(self.delivery)
+        self.held_keys = HeldKeys(KEY, self.journal.api_keys, bus, clock)
+        self.access = Access(self.held_keys, {}, "api.key", clock)
+        configuration = Unchanging(self.settings)
+        source = MasterSource(f"file:{directory / 'master.key'}", None, {})
+        vault = Vault(self.journal.secrets, source, masker.learn, lambda _notice: None)
         parts = Parts(
             journal=self.journal,
             registry=self.registry,
             placement=place,
             lines=place,
-            configuration=Unchanging(),
+            configuration=configuration,
             hooks=Unhooked(),
+            vault=LiveVault(vault, configuration),
             submitter=Submitter(Acceptor(self.journal, place, clock), self.journal, self.waiters),
+            held_keys=self.held_keys,
             masker=masker,
             metrics=self.metrics,
             clock=clock,
             started_at_ms=clock.now_ms(),
         )
-        self.app = Api(parts, Access(KEY, [], "api.key"), MAX_BODY)
+        self.app = Api(parts, self.access, MAX_BODY)
         self.client = self.new_client({"Authorization": f"Bearer {KEY}"})
 
     def new_client(self, headers: Mapping[str, str] | None = None) -> httpx2.AsyncClient:
@@ -150,6 +166,7 @@ class ApiWorld:
         """Open the journal and make the connections; nothing is delivered."""
         await self.registry.replace(self._specs())
         await self.journal.open()
+        await self.held_keys.load()
         try:
             async with self.client:
                 yield
@@ -160,11 +177,14 @@ class ApiWorld:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open everything and deliver; drain at the end."""
-        async with self.opened(), anyio.create_task_group() as group:
-            group.start_soon(self.delivery.run)
-            yield
-            self.waiters.close()
-            self.delivery.drain()
+        async with self.opened(), anyio.create_task_group() as beside:
+            beside.start_soon(self.held_keys.run)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.delivery.run)
+                yield
+                self.waiters.close()
+                self.delivery.drain()
+            beside.cancel_scope.cancel()
 
     def _specs(self) -> list[ConnectionSpec]:
         return [

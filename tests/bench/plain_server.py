@@ -19,6 +19,7 @@ from tests.bench.children import order_of
 
 from integrationd.api.accept import Acceptor
 from integrationd.api.auth import Access
+from integrationd.api.held_keys import HeldKeys, KeyStore
 from integrationd.api.listeners import bind_tcp
 from integrationd.api.ports import Placement
 from integrationd.api.server import ApiServer
@@ -78,8 +79,9 @@ async def _serve(key: str, config: Mapping[str, Any]) -> None:
     journal = cast("Journal", _Forgetful())
     place = cast("Placement", _Place(Routing(registry, {})))
     submitter = Submitter(Acceptor(journal, place, clock), journal, Waiters(Bus(), clock))
+    access = Access(HeldKeys(key, cast("KeyStore", None), Bus(), clock), {}, "api.key", clock)
     listener = bind_tcp("127.0.0.1:0")
-    server = ApiServer(_application(submitter, Access(key, [], "api.key")), [listener])
+    server = ApiServer(_application(submitter, access), [listener])
     async with anyio.create_task_group() as group:
         group.start_soon(server.serve)
         await server.started()

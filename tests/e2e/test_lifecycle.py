@@ -196,7 +196,7 @@ def test_second_daemon_on_one_port_says_so(short_path: Path) -> None:
         (f'{CONSOLE}tenant = "school"\n', "not available in this version"),
         (f'{CONSOLE}[routes."sms.send"]\norder = ["console", "b"]\n', "not available in this"),
         ("[delivery]\nattempts = 0\n", "delivery.attempts"),
-        ("[vault]\nkey = 1\n", "vault"),
+        ("[vault]\nkey = 1\n", "vault.key"),
     ],
 )
 def test_wrong_config_is_refused_by_name(short_path: Path, tables: str, said: str) -> None:

@@ -15,9 +15,9 @@ def _bare(*lines: bytes, target: bytes = b"/v1/calls") -> bytes:
 
 def _key(name: str, *lines: bytes, target: bytes = b"/v1/calls") -> Attack:
     """Show a key that is none; the Unix socket does not look at it, only at the body."""
-    codes = {"key_wrong", "key_missing"}
+    codes = {"key_wrong", "key_missing", "too_many_bad_keys"}
     sent = _bare(b"host: " + HOST, *lines, target=target)
-    return Attack(name, sent, statuses=(401,), codes=codes, unix=(400, 422))
+    return Attack(name, sent, statuses=(401, 429), codes=codes, unix=(400, 422))
 
 
 def _host(value: bytes) -> Attack:

@@ -169,7 +169,7 @@ NOT_SENSE = [
         "did you mean 'concurrency'",
         connection("concurrencyy = 3"),
     ),
-    more("planned table", "vault", "not available", "[vault]\nkey = 1"),
+    more("planned table", "tenants", "not available", "[tenants]\nkey = 1"),
     more("text for a truth", "connections.h.enabled", "must be", connection('enabled = "no way"')),
     more("date for a number", "delivery.attempts", "must be", "[delivery]\nattempts = 2026-01-01"),
     more(
@@ -346,7 +346,7 @@ SECRETS = [
     more(
         "vault",
         "connections.h.config.key",
-        "not available",
+        "the vault holds no secret 'x'",
         connection('config = { key = "vault:x" }'),
     ),
     more(

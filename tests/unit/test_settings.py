@@ -40,6 +40,7 @@ def test_settings_of_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
         ('[api]\nsocket_mode = "0600"', "api", "socket_permissions", 0o600),
         ('[api]\nsocket_mode = "660"', "api", "socket_permissions", 0o660),
         ("[api]\nallowed_uids = [0, 1000]", "api", "allowed_uids", (0, 1000)),
+        ("[api]\nstaff_uids = [1001]\nread_uids = [1002]", "api", "staff_uids", (1001,)),
         ('[api]\nmax_body = "64KiB"', "api", "max_body", 65536),
         ("[api]\nmax_body = 2048", "api", "max_body", 2048),
         ('[api]\nheader_timeout = "500ms"', "api", "header_timeout", 0.5),
@@ -171,6 +172,12 @@ def test_query_override_changes_only_what_it_names() -> None:
         ('[api]\nsocket_group = ""', "api.socket_group", "at least 1 character"),
         ("[api]\nallowed_uids = 1000", "api.allowed_uids", "must be a list"),
         ("[api]\nallowed_uids = [-1]", "api.allowed_uids[0]", "greater than or equal to 0"),
+        (
+            "[api]\nstaff_uids = [2, 1]\nallowed_uids = [1]",
+            "api.staff_uids",
+            "allowed_uids already",
+        ),
+        ("[api]\nread_uids = [7]\nstaff_uids = [7]", "api.read_uids", "names 7, which has"),
         ("[api]\nallowed_uids = [true]", "api.allowed_uids[0]", "not true or false"),
         ("[api]\nmax_connections = 0", "api.max_connections", "greater than or equal to 1"),
         ('[api]\nmax_body = "2MiB"', "api.max_body", "less than or equal to 1048576"),
@@ -226,7 +233,7 @@ def test_settings_refuse_by_table_and_key(
     assert reason in problems_of(tmp_path, content)[where]
 
 
-@pytest.mark.parametrize("table", ["app", "subscriptions", "tenants", "vault"])
+@pytest.mark.parametrize("table", ["app", "subscriptions", "tenants"])
 def test_settings_say_that_a_planned_table_is_not_available(tmp_path: Path, table: str) -> None:
     assert problems_of(tmp_path, f"[{table}]\nx = 1") == {table: "is not available in this version"}
 

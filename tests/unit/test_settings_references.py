@@ -153,7 +153,9 @@ def test_literal_gives_any_text_back(text: str) -> None:
         ("credential:..", {"CREDENTIALS_DIRECTORY": "/"}, "not the name of a systemd credential"),
         ("credential:a/b", {"CREDENTIALS_DIRECTORY": "/"}, "not the name of a systemd credential"),
         ("credential:k", {"CREDENTIALS_DIRECTORY": "/gone"}, "credential 'k' does not exist"),
-        ("vault:at-key", {}, "is not available in this version"),
+        ("vault:at-key", {}, "there is no vault to read it from"),
+        ("vault:", {}, "not the name of a secret"),
+        ("vault:a/b", {}, "not the name of a secret"),
     ],
 )
 def test_reference_that_leads_nowhere_is_refused(

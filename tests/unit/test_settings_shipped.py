@@ -98,6 +98,8 @@ def test_shipped_file_comments_out_the_defaults_of_the_model(tmp_path: Path) -> 
         ("journal", "key_file"),
         ("webhooks", "public_url"),
         ("delivery", "breaker", "failure_rate"),
+        ("vault", "master_key"),
+        ("vault", "previous_master_key"),
     }
     assert {way: value for way, value in stated.items() if defaults[way] is not None} == {
         way: defaults[way] for way in stated if defaults[way] is not None

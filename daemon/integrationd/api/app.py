@@ -17,21 +17,25 @@ from integrationd.api.auth import Access, AccessRefusedError
 from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.call_routes import CallRoutes
 from integrationd.api.config_routes import ConfigRoutes
+from integrationd.api.key_routes import KeyRoutes
 from integrationd.api.openapi import OpenApiRoutes
+from integrationd.api.openapi_table import ROUTES, SUBMIT_ROLE
 from integrationd.api.paging import options_of
 from integrationd.api.parts import Parts
 from integrationd.api.problems import Problem, problem, problem_of
 from integrationd.api.replies import Reply, problem_reply
 from integrationd.api.resource_routes import ResourceRoutes
+from integrationd.api.roles import Role, role_refusal
 from integrationd.api.screening import screen
 from integrationd.api.submit import OPTIONS, Submitter
+from integrationd.api.vault_routes import VaultRoutes
 from integrationd.api.webhook_routes import WebhookRoutes
 from integrationd.errors import BadRequestError, IntegrationdError
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_LATER = ("tenants", "subscriptions", "events", "keys", "blobs")
+_LATER = ("tenants", "subscriptions", "events", "blobs")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_WITH_OPTIONS = frozenset({"/v1/calls", "/v1/attempts", "/v1/webhooks", "/metrics"})
+_WITH_OPTIONS = frozenset({"/v1/calls", "/v1/attempts", "/v1/webhooks", "/v1/keys", "/metrics"})
 
 
 class Api:
@@ -70,6 +74,10 @@ class Api:
 
     async def _post_call(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The hot route, without a framework in between."""
+        refusal = role_refusal(scope["integrationd.caller"], SUBMIT_ROLE)
+        if refusal is not None:
+            await problem_reply(refusal).send(send)
+            return
         try:
             body = await read_body(receive, self._max_body)
             if scope["query_string"]:
@@ -93,9 +101,11 @@ class Api:
             *resources.routes(),
             *ConfigRoutes(parts).routes(),
             *WebhookRoutes(parts).routes(),
+            *KeyRoutes(parts).routes(),
+            *VaultRoutes(parts).routes(),
             *OpenApiRoutes(parts).routes(),
         ]
-        fixed = [*resources.open_routes(), *map(_refusing_options, strict), *_later_routes()]
+        fixed = [*resources.open_routes(), *map(_guarded, strict), *_later_routes()]
         app = Starlette(
             routes=[*fixed, _short_route(fixed, submit.short)],
             exception_handlers={
@@ -138,6 +148,9 @@ class _SubmitRoutes:
 
     async def short(self, request: Request) -> Response:
         """``POST /v1/{category}/{verb}``: the body is the payload."""
+        refusal = role_refusal(request.scope["integrationd.caller"], SUBMIT_ROLE)
+        if refusal is not None:
+            return problem_reply(refusal).as_response()
         operation = f"{request.path_params['category']}.{request.path_params['verb']}"
         body = await read_body(request.receive, self._max_body)
         prefer, key = _call_headers(request.scope)
@@ -156,17 +169,26 @@ class _SubmitRoutes:
         return reply.as_response()
 
 
-def _refusing_options(route: Route) -> Route:
-    """Return the route with a refusal of every option in the query, which it would ignore."""
-    if route.path in _WITH_OPTIONS:
-        return route
+def _guarded(route: Route) -> Route:
+    """Return the route with refusals: of who has not its role, and of options it would ignore."""
+    methods = sorted(route.methods or ())
+    roles = {method: _role_of(method, route.path) for method in methods}
 
     async def answer(request: Request) -> Response:
-        options_of(request.query_params, ())
+        refusal = role_refusal(request.scope["integrationd.caller"], roles[request.method])
+        if refusal is not None:
+            return problem_reply(refusal).as_response()
+        if route.path not in _WITH_OPTIONS:
+            options_of(request.query_params, ())
         response: Response = await route.endpoint(request)
         return response
 
-    return Route(route.path, answer, methods=sorted(route.methods or ()))
+    return Route(route.path, answer, methods=methods)
+
+
+def _role_of(method: str, path: str) -> Role:
+    """Return the role that the table asks for; a route that is not in it is not served."""
+    return ROUTES["get" if method == "HEAD" else method.lower(), path].role
 
 
 def _later_routes() -> list[Route]:

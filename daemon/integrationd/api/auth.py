@@ -1,25 +1,18 @@
-"""Who is calling: the peer of the Unix socket by its uid, everybody else by the key."""
+"""Who is calling: the peer of the Unix socket by its uid, everybody else by a key."""
 
-import dataclasses
-import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from starlette.types import Scope
 
+from integrationd.api.bad_keys import BadKeys
+from integrationd.api.held_keys import HeldKey, HeldKeys
 from integrationd.api.problems import Problem, problem
 from integrationd.api.protocol import peer_of
+from integrationd.api.roles import Caller, Role
+from integrationd.clock import Clock, to_rfc3339
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated caller.
-
-    Attributes:
-        name: How the caller is named in events, for example ``uid:1000``.
-    """
-
-    name: str
+_LOADING_S = 1
 
 
 class AccessRefusedError(Exception):
@@ -34,52 +27,112 @@ class Access:
     """Decides who may use the API.
 
     Args:
-        key: The key that TCP clients show.
-        allowed_uids: Who may use the socket besides the daemon's own user and root.
-        key_file: Where the key is, for the message.
+        held_keys: The keys in force.
+        roles: Who may use the socket besides the daemon's own user and root, by uid.
+        key_file: Where the bootstrap key is, for the message.
+        clock: Where time is read.
+
+    Attributes:
+        held_keys: The keys in force.
     """
 
-    def __init__(self, key: str, allowed_uids: Iterable[int], key_file: str) -> None:
-        self._key = key.encode()
-        self.allow(allowed_uids)
-        self._holder = Caller("key")
+    def __init__(
+        self, held_keys: HeldKeys, roles: Mapping[int, Role], key_file: str, clock: Clock
+    ) -> None:
+        self.held_keys = held_keys
         self._key_file = key_file
+        self._clock = clock
+        self._bad_keys = BadKeys(clock)
+        self.allow(roles)
 
-    def allow(self, uids: Iterable[int]) -> None:
+    def allow(self, roles: Mapping[int, Role]) -> None:
         """Let others use the socket from now on, besides the daemon's own user and root."""
-        self._uids = frozenset({os.getuid(), 0, *uids})
-        self._callers = {uid: Caller(f"uid:{uid}") for uid in self._uids}
+        all_roles = {**roles, os.getuid(): Role.ADMIN, 0: Role.ADMIN}
+        self._peers = {uid: Caller(f"uid:{uid}", role) for uid, role in all_roles.items()}
 
     def identify(self, scope: Scope) -> Caller:
         """Return who is calling.
 
         Raises:
-            AccessRefusedError: The uid is not allowed, or the key is missing or wrong.
+            AccessRefusedError: The uid is not allowed, or the key is missing, wrong or over.
         """
         peer = peer_of(scope)
         if peer is None:
             return self._by_key(scope)
-        if peer.uid not in self._uids:
+        caller = self._peers.get(peer.uid)
+        if caller is None:
             raise AccessRefusedError(
                 problem(
                     403,
                     "uid_not_allowed",
                     f"user id {peer.uid} may not use this socket",
-                    hint=f"Add {peer.uid} to [api] allowed_uids.",
+                    hint=f"Add {peer.uid} to [api] allowed_uids, staff_uids or read_uids.",
                 )
             )
-        return self._callers[peer.uid]
+        return caller
 
     def _by_key(self, scope: Scope) -> Caller:
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
-        scheme, _, key = shown[0].partition(b" ") if len(shown) == 1 else (b"", b"", b"")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._key):
-            return self._holder
-        raise AccessRefusedError(
-            problem(
-                401,
-                "key_wrong" if shown else "key_missing",
-                "the API key is wrong" if shown else "TCP clients must show the API key",
-                hint=f"Send 'Authorization: Bearer KEY' with the key in {self._key_file}.",
+        if not shown:
+            raise AccessRefusedError(
+                self._unknown("key_missing", "TCP clients must show an API key")
             )
+        scheme, _, key = shown[0].partition(b" ") if len(shown) == 1 else (b"", b"", b"")
+        held = self.held_keys.find(key.strip()) if scheme.lower() == b"bearer" else None
+        if held is None:
+            raise AccessRefusedError(self._wrong(scope))
+        now_ms = self._clock.now_ms()
+        if now_ms >= held.expires_at_ms or now_ms >= held.grace_until_ms:
+            raise AccessRefusedError(_over(held, now_ms))
+        self.held_keys.note_use(held)
+        return held.caller
+
+    def _wrong(self, scope: Scope) -> Problem:
+        if self.held_keys.is_stale:
+            return problem(
+                503,
+                "keys_not_read",
+                "the API keys could not be read from the journal yet",
+                hint="Repeat the request in a moment; 'integrationd status' says what is wrong.",
+                retry_after_s=_LOADING_S,
+            )
+        source = (scope.get("client") or ("",))[0]
+        wait_s = self._bad_keys.count(source)
+        if wait_s:
+            return problem(
+                429,
+                "too_many_bad_keys",
+                f"too many wrong API keys came from {source}",
+                hint="Show a right key: that one is answered at any time.",
+                retry_after_s=wait_s,
+            )
+        return self._unknown("key_wrong", "the API key is wrong, or was revoked")
+
+    def _unknown(self, code: str, detail: str) -> Problem:
+        return problem(
+            401,
+            code,
+            detail,
+            hint=(
+                "Send 'Authorization: Bearer KEY' with a key of 'integrationd keys create', or with"
+                f" the one in {self._key_file}."
+            ),
         )
+
+
+def _over(held: HeldKey, now_ms: int) -> Problem:
+    name = held.caller.name.removeprefix("key:")
+    if now_ms >= held.expires_at_ms:
+        return problem(
+            401,
+            "key_expired",
+            f"the API key {name} expired at {to_rfc3339(int(held.expires_at_ms))}",
+            hint="Have an admin rotate it: 'integrationd keys rotate'.",
+        )
+    return problem(
+        401,
+        "key_replaced",
+        f"the API key {name} was replaced, and its grace ended at"
+        f" {to_rfc3339(int(held.grace_until_ms))}",
+        hint="Use the key that has taken its place.",
+    )

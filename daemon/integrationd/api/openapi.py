@@ -14,7 +14,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from integrationd import __version__
-from integrationd.api.openapi_table import HEADERS, ROUTES, SUBMIT, Kept, OpenApi, Told
+from integrationd.api.openapi_table import (
+    HEADERS,
+    ROUTES,
+    SUBMIT,
+    SUBMIT_ROLE,
+    Kept,
+    OpenApi,
+    Told,
+)
 from integrationd.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT
 from integrationd.api.parts import Parts
 from integrationd.api.problems import CONTENT_TYPE, Problem
@@ -132,6 +140,7 @@ def _short_form(contract: Contract) -> Told:
         query=[name for name in OPTIONS if name not in _NOT_YET],
         headers=SUBMIT,
         problems=() if contract.effect else (504,),
+        role=SUBMIT_ROLE,
     )
 
 
@@ -152,9 +161,11 @@ def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
         ],
         "responses": {**answers, "default": _PROBLEM},
     }
+    if not told.is_open:
+        operation["x-required-role"] = told.role.value
     if told.takes is not None:
         body = _content("", "application/json", schemas.of(told.takes))["content"]
-        operation["requestBody"] = {"required": True, "content": body}
+        operation["requestBody"] = {"required": told.needs_body, "content": body}
     return operation
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from integrationd.api.ports import Configuration, Lines, Placement, WebhookSide
+from integrationd.api.held_keys import HeldKeys
+from integrationd.api.ports import Configuration, Lines, Placement, VaultSide, WebhookSide
 from integrationd.api.submit import Submitter
 from integrationd.clock import Clock
 from integrationd.journal import Journal
@@ -22,7 +23,9 @@ class Parts:
         lines: The connections at work.
         configuration: What is in force, and how it is replaced.
         hooks: What takes webhooks in.
+        vault: Secrets, sealed.
         submitter: Accepts calls.
+        held_keys: The API keys in force.
         masker: Masks what is shown.
         metrics: What ``/metrics`` tells.
         clock: Where time is read.
@@ -35,7 +38,9 @@ class Parts:
     lines: Lines
     configuration: Configuration
     hooks: WebhookSide
+    vault: VaultSide
     submitter: Submitter
+    held_keys: HeldKeys
     masker: Masker
     metrics: Metrics
     clock: Clock

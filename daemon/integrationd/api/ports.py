@@ -1,11 +1,12 @@
 """What the API needs from parts that it does not import; the supervisor passes it in."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import msgspec
 
 from integrationd.call import Call
-from integrationd.journal import StoredWebhook
+from integrationd.journal import StoredSecret, StoredWebhook
 from integrationd.registry import Connection
 
 
@@ -77,6 +78,96 @@ class ReloadReport(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     problems: tuple[ConfigProblem, ...] = ()
     warnings: tuple[ConfigProblem, ...] = ()
+
+
+class SecretChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that was set; never what it holds.
+
+    Attributes:
+        name: What ``vault:`` references call it.
+        version: Its number among all that was ever set for the tenant.
+        set_at_ms: When it was set, UTC milliseconds.
+        notice: What to know about a master key that was made for it; empty where there was one.
+    """
+
+    name: str
+    version: int
+    set_at_ms: int
+    notice: str
+
+
+class VaultStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the vault is.
+
+    Attributes:
+        master_key: Where the master key is: a reference, never the key.
+        state: ``usable``; ``not_made`` until the first secret needs it; or ``unusable``.
+        master: What tells the master key from others; empty while it cannot be read.
+        data_keys: How many data keys there are, one for each tenant with secrets.
+        behind: How many of them another master key wraps; a rotation takes them over.
+        secrets: How many secrets there are.
+        problems: What is wrong, and what to do about it.
+    """
+
+    master_key: str
+    state: Literal["usable", "not_made", "unusable"]
+    master: str
+    data_keys: int
+    behind: int
+    secrets: int
+    problems: tuple[str, ...] = ()
+
+
+class VaultRotation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rotation of the master key has done.
+
+    Attributes:
+        master: What tells the master key of now from others.
+        data_keys: How many data keys it wraps.
+        sealed_anew: How many secrets were sealed anew under new data keys.
+        kept_as: The file that the old master key is kept in, for backups made before; empty where
+            it was not in a file.
+    """
+
+    master: str
+    data_keys: int
+    sealed_anew: int
+    kept_as: str
+
+
+class VaultSide(Protocol):
+    """The vault of the running daemon."""
+
+    async def list(self, tenant: str) -> Sequence[StoredSecret]:
+        """Return a tenant's secrets, none of them opened."""
+        ...
+
+    async def status(self) -> VaultStatus:
+        """Say how the vault is."""
+        ...
+
+    async def init(self) -> str:
+        """Make the master key where there is none; return the notice, empty if there was one."""
+        ...
+
+    async def set(
+        self, tenant: str, name: str, value: str, by: str
+    ) -> tuple[SecretChange, ReloadReport]:
+        """Keep a secret and have the daemon go on with it."""
+        ...
+
+    async def delete(self, tenant: str, name: str, by: str) -> None:
+        """Delete a secret that no connection refers to.
+
+        Raises:
+            ConflictError: A connection refers to it.
+            NotFoundError: There is none of that name.
+        """
+        ...
+
+    async def rotate(self, by: str, *, data_keys: bool) -> VaultRotation:
+        """Put a new master key in the place of the old one."""
+        ...
 
 
 class WebhookSide(Protocol):

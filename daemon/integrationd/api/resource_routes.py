@@ -75,6 +75,7 @@ class ResourceRoutes:
         configuration = self._parts.configuration.status()
         problems += _config_problems(configuration)
         problems += [f"Plugin {fault}" for fault in self._parts.registry.faults]
+        problems += self._parts.held_keys.problems()
         connections = [self._view(one, lines) for one in self._parts.registry.connections()]
         problems += [
             f"Connection {one.id}: its breaker is open until {one.breaker_until}."

@@ -24,7 +24,9 @@ from integrationd.settings import (
     Settings,
     load,
     resolve,
+    vault_references,
 )
+from integrationd.supervisor.secrets import reader_here
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,24 @@ def _specs(
 ) -> Iterator[ConnectionSpec]:
     """Yield the connections whose references can be resolved; note the problems of the others."""
     base_dir = path.absolute().parent
+    vault, unread = reader_here(settings, environ)
+    sealed = {name for names in vault_references(settings).values() for name in names}
     for name, connection in settings.connections.items():
         try:
-            config = resolve(connection.config, environ, base_dir, connection=name)
+            config = resolve(
+                connection.config,
+                environ,
+                base_dir,
+                connection=name,
+                vault=vault,
+                tenant=connection.tenant,
+            )
         except RejectedConfigError as error:
             report.problems += error.problems
+            continue
+        if unread and name in sealed:
+            reason = f"its secrets in the vault were not opened, so it was not made: {unread}"
+            report.warnings.append(Problem(f"connections.{name}", reason))
             continue
         yield ConnectionSpec(
             name=name,

@@ -14,6 +14,7 @@ from integrationd.cli.glance import glance_url
 from integrationd.registry import builtin_plugins, load_plugins, plugin_files
 from integrationd.registry.examination import LIMIT_S, examined
 from integrationd.settings import RejectedConfigError, resolve_all
+from integrationd.supervisor.secrets import reader_here
 
 ANSWER_TIMEOUT_S = 2.0
 
@@ -22,14 +23,18 @@ _CONFIG_ADVICE = "Mend it, then run: integrationd config check"
 
 def check_references(case: Case) -> Iterator[Finding]:
     """Look whether every secret that the configuration refers to can be read."""
+    vault, unread = reader_here(case.settings, case.environ)
     try:
-        found = resolve_all(case.settings, case.config, case.environ)
+        found = resolve_all(case.settings, case.config, case.environ, vault=vault)
     except RejectedConfigError as error:
         # A running daemon has them; this process may have another environment or user.
         tell = problem if case.status is None else warning
         advice = "To be sure, run this as the daemon's user and in the daemon's environment."
         yield from (tell("secrets", str(each), advice) for each in error.problems)
         return
+    if unread:
+        advice = "Run this as the daemon's user and in the daemon's environment to be sure."
+        yield warning("secrets", f"those in the vault were not opened: {unread}", advice)
     count = sum(len(one.origins) for one in found.values())
     yield ok("secrets", f"{count} reference{'s' * (count != 1)} can be read")
 
@@ -75,7 +80,8 @@ def _connections(case: Case) -> Iterator[Finding]:
 def _unresolved(case: Case) -> set[str]:
     """Return the problems that are told about secrets already."""
     try:
-        resolve_all(case.settings, case.config, case.environ)
+        vault, _ = reader_here(case.settings, case.environ)
+        resolve_all(case.settings, case.config, case.environ, vault=vault)
     except RejectedConfigError as error:
         return set(map(str, error.problems))
     return set()

@@ -163,6 +163,15 @@ class Daemon:
         fields = {**kind, **(headers or {}), **_prefer(wait_s)}
         return self._request("POST", path, content=body, headers=fields)
 
+    def put(self, path: str, body: bytes) -> Answer:
+        """Put something in its place.
+
+        Raises:
+            CommandError: There is no answer, or it is an error.
+        """
+        headers = {"Content-Type": "application/json"}
+        return self._request("PUT", path, content=body, headers=headers)
+
     def delete(self, path: str) -> Answer:
         """Call something off.
 

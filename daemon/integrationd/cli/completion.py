@@ -102,9 +102,19 @@ def operations(ctx: click.Context, _parameter: click.Parameter, begun: str) -> I
     return [CompletionItem(name, help=found[name]) for name in sorted(found)]
 
 
+def api_keys(ctx: click.Context, _parameter: click.Parameter, begun: str) -> Items:
+    """Offer the API keys that are not revoked."""
+    return [
+        CompletionItem(one["id"], help=clean(f"{one.get('name')} {one.get('role')}"))
+        for one in _listed(ctx, f"/v1/keys?limit={CALLS}")
+        if _fits(one.get("id"), begun) and one.get("state") != "revoked"
+    ]
+
+
 _COMPLETERS: Mapping[tuple[str | None, str | None], Completer] = {
     (None, "call_id"): calls,
     (None, "connection"): connections,
+    (None, "key_id"): api_keys,
     ("reset-breaker", "name"): connections,
     ("send", "operation"): operations,
     ("calls", "operation"): operations,

@@ -81,9 +81,14 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
                     terminal.say_json(error.body)
                 raise
 
+    return with_finding_options(run)
+
+
+def with_finding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that find the daemon, those of :class:`Wish`, and ``as_json``."""
     for option in reversed(_OPTIONS):
-        run = option(run)
-    return run
+        command = option(command)
+    return command
 
 
 def find_daemon(wish: Wish, environ: Mapping[str, str]) -> Address:

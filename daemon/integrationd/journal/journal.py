@@ -20,6 +20,7 @@ from integrationd.clock import Clock
 from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
 from integrationd.events import Bus, Committed, JournalMoved
 from integrationd.journal import database, sqlite
+from integrationd.journal.api_keys import ApiKeys
 from integrationd.journal.attempts import Attempts
 from integrationd.journal.breakers import Breakers
 from integrationd.journal.calls import Calls
@@ -29,6 +30,7 @@ from integrationd.journal.inbox import Inbox
 from integrationd.journal.leases import Leases
 from integrationd.journal.ledger import Ledger
 from integrationd.journal.mark import Mark, MarkFile
+from integrationd.journal.secrets import Secrets
 from integrationd.journal.writer import Transaction, Writer
 
 PROBE_S = 1.0
@@ -77,6 +79,8 @@ class Journal:
         breakers: Breakers across restarts.
         events: The event log.
         inbox: What providers sent to us.
+        api_keys: Who may use the API.
+        secrets: The vault's rows.
     """
 
     def __init__(self, path: Path, key: bytes, bus: Bus, clock: Clock) -> None:
@@ -103,6 +107,8 @@ class Journal:
         self.breakers = Breakers(self)
         self.events = EventLog(self)
         self.inbox = Inbox(self)
+        self.api_keys = ApiKeys(self)
+        self.secrets = Secrets(self, clock)
         bus.subscribe(Committed, self._after_commit)
 
     @property

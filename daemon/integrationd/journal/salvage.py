@@ -16,7 +16,7 @@ import msgspec
 from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, EventRecord
 from integrationd.clock import Clock
 from integrationd.errors import ConflictError, DamagedError
-from integrationd.journal import database, inbox, rows, sqlite
+from integrationd.journal import api_keys, database, inbox, rows, secret_rows, sqlite
 from integrationd.journal.chain import Chain
 from integrationd.journal.verify import reading
 from integrationd.settlement.record import call_event, move
@@ -83,6 +83,8 @@ def salvage(damaged: Path, into: Path, key: bytes, clock: Clock) -> SalvageRepor
                 _save(old, new, chain, row, report, now_ms)
             _save_keys(old, new)
             _save_inbox(old, new, report)
+            _save_vault(old, new)
+            _save_api_keys(old, new)
             told = EventRecord(
                 type="journal.salvaged", data={"kept": report.kept, "lost": report.lost}
             )
@@ -244,3 +246,15 @@ def _save_inbox(old: sqlite.Connection, new: sqlite.Connection, report: SalvageR
             if rows.seal(*row[: len(inbox.SEALED)]) == row[len(inbox.SEALED)]:
                 new.execute(inbox.INSERT, row)
                 report.webhooks += 1
+
+
+def _save_vault(old: sqlite.Connection, new: sqlite.Connection) -> None:
+    """Save the secrets that fit their checksums, sealed as they are."""
+    with contextlib.suppress(sqlite.SqliteError):
+        secret_rows.copy(old, new)
+
+
+def _save_api_keys(old: sqlite.Connection, new: sqlite.Connection) -> None:
+    """Save the API keys that fit their checksums, so that apps stay let in."""
+    with contextlib.suppress(sqlite.SqliteError):
+        api_keys.copy(old, new)

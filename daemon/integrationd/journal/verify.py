@@ -12,7 +12,7 @@ import msgspec
 
 from integrationd.call import FINAL_STATES, CallState
 from integrationd.errors import DamagedError, JournalUnavailableError, NotFoundError
-from integrationd.journal import rows, sqlite
+from integrationd.journal import api_keys, rows, secret_rows, sqlite
 from integrationd.journal.chain import FIRST_HEAD, digest_of, link, sign_anchor
 from integrationd.journal.mark import MarkFile
 
@@ -95,6 +95,8 @@ def verify(path: Path, key: bytes) -> VerifyReport:
             lambda db, report: _check_chain(db, report, key),
             _check_attempts,
             _check_inbox,
+            lambda db, report: secret_rows.check(db, report.note),
+            lambda db, report: api_keys.check(db, report.note),
             lambda db, report: _check_mark(db, report, path),
         ]
         for check in checks:

@@ -19,14 +19,20 @@ from integrationd.settings.model import (
 )
 from integrationd.settings.references import (
     ResolvedConfig,
+    SecretReader,
+    UnusableError,
+    no_vault,
     referenced_files,
     resolve,
     resolve_all,
+    vault_references,
 )
 from integrationd.settings.table import Problem, RejectedConfigError
+from integrationd.settings.vault import SECRET_NAME_PATTERN, VaultSettings
 from integrationd.settings.webhooks import ConnectionWebhooks, WebhookSettings
 
 __all__ = [
+    "SECRET_NAME_PATTERN",
     "ApiSettings",
     "BreakerOverride",
     "BreakerSettings",
@@ -44,14 +50,19 @@ __all__ = [
     "ResolvedConfig",
     "RetentionSettings",
     "RouteSettings",
+    "SecretReader",
     "Settings",
+    "UnusableError",
+    "VaultSettings",
     "WebhookSettings",
     "changes",
     "find_config",
     "load",
     "load_addresses",
     "needing_restart",
+    "no_vault",
     "referenced_files",
     "resolve",
     "resolve_all",
+    "vault_references",
 ]

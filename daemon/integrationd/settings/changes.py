@@ -17,7 +17,7 @@ _SHOWN_CHARACTERS = 120
 _ABSENT = object()
 _REFERENCE_PATTERN = re.compile(r"(?:env|file|credential|vault):")
 # What is opened, bound or derived from once, at the start.
-_FIXED = ("journal",)
+_FIXED = ("journal", "vault")
 _FIXED_OF_WEBHOOKS = frozenset({"listen"})
 _FIXED_OF_API = frozenset({"key_file", "listen", "socket", "socket_group", "socket_mode"})
 

@@ -30,6 +30,7 @@ from integrationd.settings.units import (
     Size,
     Timeout,
 )
+from integrationd.settings.vault import VaultSettings
 from integrationd.settings.webhooks import ConnectionWebhooks, WebhookSettings
 
 CONNECTION_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -63,6 +64,7 @@ def _operation_name(name: str) -> str:
 ConnectionName: TypeAlias = Annotated[str, AfterValidator(_connection_name)]
 OperationName: TypeAlias = Annotated[str, AfterValidator(_operation_name)]
 ProviderCode: TypeAlias = Annotated[str, AfterValidator(_provider_code)]
+Uid: TypeAlias = Annotated[Count, Field(ge=0, le=2**32 - 2)]
 
 
 class ApiSettings(Table):
@@ -72,7 +74,9 @@ class ApiSettings(Table):
     socket: FilePath | None = Path("/run/integrationd/integrationd.sock")
     socket_mode: str = "0660"
     socket_group: str | None = Field(None, min_length=1)
-    allowed_uids: tuple[Annotated[Count, Field(ge=0, le=2**32 - 2)], ...] = ()
+    allowed_uids: tuple[Uid, ...] = ()
+    staff_uids: tuple[Uid, ...] = ()
+    read_uids: tuple[Uid, ...] = ()
     key_file: FilePath | None = None
     max_connections: Count = Field(512, ge=1, le=100_000)
     max_body: Size = Field(BODY_LIMIT_BYTES, ge=1024, le=BODY_LIMIT_BYTES)
@@ -107,6 +111,15 @@ class ApiSettings(Table):
                 f"{address} is not a loopback address; this version listens on this machine only: "
                 "use 127.0.0.1 or [::1]"
             )
+        return value
+
+    @field_validator("staff_uids", "read_uids")
+    @classmethod
+    def _has_one_role(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        for other in ("allowed_uids", "staff_uids"):
+            both = sorted({*value} & {*info.data.get(other, ())})
+            if both:
+                raise ValueError(f"names {both[0]}, which has its role by {other} already")
         return value
 
     @field_validator("socket", mode="before")
@@ -330,6 +343,12 @@ class FixedTables(Table):
     delivery: DeliverySettings = DeliverySettings()
     log: LogSettings = LogSettings()
     plugins: PluginSettings = PluginSettings()
+    vault: VaultSettings = VaultSettings()
+
+    @property
+    def master_key(self) -> str:
+        """Where the vault's master key is; in a file beside the journal unless said otherwise."""
+        return self.vault.master_key or f"file:{self.journal.path.with_name('master.key')}"
 
     @property
     def api_key_file(self) -> Path:

@@ -1,23 +1,26 @@
 """Secrets by reference: what a connection's ``config`` points at is read here, and nowhere else.
 
-A string in a config may be ``env:NAME``, ``file:PATH``, ``credential:NAME`` (a systemd credential)
-or ``literal:TEXT`` for a text that would otherwise be taken for one of these. Values never appear
-in an error or a ``repr``.
+A string in a config may be ``env:NAME``, ``file:PATH``, ``credential:NAME`` (a systemd credential),
+``vault:NAME`` (a secret of the connection's tenant, read by what the caller passes in) or
+``literal:TEXT`` for a text that would otherwise be taken for one of these. Values never appear in
+an error or a ``repr``.
 """
 
 import dataclasses
 import errno
+import functools
 import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
-from integrationd.settings.model import NOT_AVAILABLE, Settings
+from integrationd.settings.model import Settings
 from integrationd.settings.table import Problem, RejectedConfigError, key_path
+from integrationd.settings.vault import SECRET_NAME_PATTERN
 
 SECRET_LIMIT_BYTES = 64 * 1024
 
@@ -44,6 +47,27 @@ class UnusableError(ValueError):
     """A file or a reference cannot be read; the message says why, never what it holds."""
 
 
+class SecretReader(Protocol):
+    """Reads the vault."""
+
+    def __call__(self, tenant: str, name: str) -> str:
+        """Return what a secret of a tenant holds.
+
+        Raises:
+            UnusableError: There is none, or it cannot be opened.
+        """
+        ...
+
+
+def no_vault(tenant: str, name: str) -> str:
+    """Be a vault that cannot be read here.
+
+    Raises:
+        UnusableError: Always.
+    """
+    raise UnusableError(f"secret {name!r} of tenant {tenant!r}: there is no vault to read it from")
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedConfig:
     """A connection's config with its references replaced by what they point at.
@@ -53,12 +77,14 @@ class ResolvedConfig:
         read: Every value that came from a reference, by the reference.
         origins: Which reference each of them came from, by its key path below ``config``.
         stale: What could not be read again, so that the value from before goes on.
+        tenant: Whose secrets ``vault:`` means.
     """
 
     values: Mapping[str, Any] = dataclasses.field(repr=False)
     read: Mapping[str, str] = dataclasses.field(repr=False)
     origins: Mapping[str, str]
     stale: tuple[Problem, ...] = ()
+    tenant: str = "default"
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -71,6 +97,7 @@ def resolve_all(
     path: Path,
     environ: Mapping[str, str],
     before: Mapping[str, ResolvedConfig] = MappingProxyType({}),
+    vault: SecretReader = no_vault,
 ) -> dict[str, ResolvedConfig]:
     """Resolve the config of every connection, by name.
 
@@ -79,17 +106,23 @@ def resolve_all(
         path: The file that it was loaded from; relative ``file:`` paths begin at its directory.
         environ: Where ``env:`` looks, and ``CREDENTIALS_DIRECTORY``.
         before: What was read the last time. What it has goes on where it cannot be read again.
+        vault: Reads what ``vault:`` means.
 
     Raises:
         RejectedConfigError: References of any of the connections cannot be resolved.
     """
-    known = {text: value for one in before.values() for text, value in one.read.items()}
     resolved: dict[str, ResolvedConfig] = {}
     problems: list[Problem] = []
     for name, connection in settings.connections.items():
         try:
             resolved[name] = resolve(
-                connection.config, environ, path.absolute().parent, connection=name, known=known
+                connection.config,
+                environ,
+                path.absolute().parent,
+                connection=name,
+                known=_known(before, connection.tenant),
+                vault=vault,
+                tenant=connection.tenant,
             )
         except RejectedConfigError as error:
             problems += error.problems
@@ -105,6 +138,8 @@ def resolve(
     *,
     connection: str,
     known: Mapping[str, str] = MappingProxyType({}),
+    vault: SecretReader = no_vault,
+    tenant: str = "default",
 ) -> ResolvedConfig:
     """Replace every reference in one connection's config, however deep it stands.
 
@@ -114,18 +149,49 @@ def resolve(
         base_dir: Where relative ``file:`` paths begin.
         connection: The connection's name, for the errors.
         known: The values that references had the last time, for those that cannot be read again.
+        vault: Reads what ``vault:`` means.
+        tenant: Whose connection it is.
 
     Raises:
         RejectedConfigError: A reference is missing, empty, unreadable, too large, open to other
             users or not available; all of them are listed.
     """
-    walk = _Walk(environ, base_dir, ("connections", connection, "config"), known)
+    look_up = _Sources(environ, base_dir, functools.partial(vault, tenant)).look_up
+    walk = _Walk(look_up, ("connections", connection, "config"), known)
     values = walk.visit(config)
     if walk.problems:
         raise RejectedConfigError(f"connection {connection}", walk.problems)
     return ResolvedConfig(
-        values=values, read=walk.read, origins=walk.origins, stale=tuple(walk.stale)
+        values=values,
+        read=walk.read,
+        origins=walk.origins,
+        stale=tuple(walk.stale),
+        tenant=tenant,
     )
+
+
+def _known(before: Mapping[str, ResolvedConfig], tenant: str) -> dict[str, str]:
+    """Return what references had the last time; of the vault's, only those of the tenant."""
+    return {
+        text: value
+        for one in before.values()
+        for text, value in one.read.items()
+        if one.tenant == tenant or not text.startswith("vault:")
+    }
+
+
+def vault_references(settings: Settings) -> dict[tuple[str, str], list[str]]:
+    """Return the secrets of the vault that connections refer to.
+
+    Returns:
+        The names of the connections, by tenant and name of the secret.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for connection, one in settings.connections.items():
+        names = {text[6:] for text in _texts(one.config) if text.startswith("vault:")}
+        for name in names:
+            found.setdefault((one.tenant, name), []).append(connection)
+    return found
 
 
 def referenced_files(settings: Settings, path: Path, environ: Mapping[str, str]) -> frozenset[Path]:
@@ -197,13 +263,11 @@ class _Walk:
 
     def __init__(
         self,
-        environ: Mapping[str, str],
-        base_dir: Path,
+        look_up: Callable[[str, str], str],
         root: tuple[str, ...],
         known: Mapping[str, str],
     ) -> None:
-        self._environ = environ
-        self._base_dir = base_dir
+        self._look_up = look_up
         self._root = root
         self._known = known
         self.read: dict[str, str] = {}
@@ -245,16 +309,34 @@ class _Walk:
     def _reject(self, where: tuple[str | int, ...], reason: str) -> None:
         self.problems.append(Problem(key_path(*self._root, *where), reason))
 
-    def _look_up(self, kind: str, name: str) -> str:
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where references lead."""
+
+    environ: Mapping[str, str]
+    base_dir: Path
+    vault: Callable[[str], str]
+
+    def look_up(self, kind: str, name: str) -> str:
         match kind:
             case "env":
-                return _from_variable(name, self._environ)
+                return _from_variable(name, self.environ)
             case "file":
-                return _from_file(name, self._base_dir)
+                return _from_file(name, self.base_dir)
             case "credential":
-                return _from_credential(name, self._environ)
+                return _from_credential(name, self.environ)
             case _:
-                raise UnusableError(f"'vault:' {NOT_AVAILABLE}; use env:, file: or credential:")
+                return _from_vault(name, self.vault)
+
+
+def _from_vault(name: str, vault: Callable[[str], str]) -> str:
+    if not SECRET_NAME_PATTERN.fullmatch(name):
+        raise UnusableError(
+            "what follows 'vault:' is not the name of a secret: use letters, digits, '.', '_' and "
+            "'-', begin with a letter or digit, at most 128 characters"
+        )
+    return vault(name)
 
 
 def _from_variable(name: str, environ: Mapping[str, str]) -> str:

@@ -9,8 +9,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _DEFINITIONS = "#/$defs/"
 _REFERENCE = {
     "type": "string",
-    "pattern": "^(?:env|file|credential):",
-    "description": "where the value is read: env:NAME, file:PATH or credential:NAME",
+    "pattern": "^(?:env|file|credential|vault):",
+    "description": "where the value is read: env:NAME, file:PATH, credential:NAME or vault:NAME",
 }
 # As pydantic writes bounds inside of optional fields, which JSON Schema does not know.
 _KEYWORDS = {

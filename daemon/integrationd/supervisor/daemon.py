@@ -1,5 +1,6 @@
 """The composition root: builds the parts, starts them in order, drains them in reverse."""
 
+import contextlib
 import gc
 import secrets
 from pathlib import Path
@@ -12,12 +13,14 @@ from integrationd import __version__
 from integrationd.api.accept import Acceptor
 from integrationd.api.app import Api
 from integrationd.api.auth import Access
+from integrationd.api.held_keys import HeldKeys
 from integrationd.api.parts import Parts
 from integrationd.api.server import ApiServer
 from integrationd.api.submit import Submitter
 from integrationd.api.waiting import Waiters
 from integrationd.clock import Clock
 from integrationd.delivery.service import Delivery, Surroundings
+from integrationd.errors import JournalError
 from integrationd.events import Bus, JournalMoved
 from integrationd.journal import (
     Condition,
@@ -36,10 +39,12 @@ from integrationd.supervisor.greeting import greet
 from integrationd.supervisor.heartbeat import Heartbeat
 from integrationd.supervisor.hooks import HookParts, Hooks
 from integrationd.supervisor.listeners import bind
-from integrationd.supervisor.live import Live, kept_by, limits_by
+from integrationd.supervisor.live import Live, kept_by, limits_by, roles_by
+from integrationd.supervisor.live_vault import LiveVault
 from integrationd.supervisor.place import Place
 from integrationd.supervisor.reload import Around, Reloader
 from integrationd.supervisor.report import Matters, Report
+from integrationd.supervisor.secrets import Vault, master_source
 from integrationd.supervisor.snapshot import Snapshot, Source
 from integrationd.supervisor.systemd import Notifier, Start
 from integrationd.supervisor.watch import Watcher
@@ -82,6 +87,7 @@ class Daemon:
         self._metrics = Metrics(self._bus)
         self._bus.subscribe(JournalMoved, self._on_journal)
         self._reloader: Reloader | None = None
+        self._vault: LiveVault | None = None
 
     def stop(self) -> None:
         """Begin to stop: accept nothing more, let attempts finish, settle the rest."""
@@ -113,9 +119,7 @@ class Daemon:
             addresses = Addresses(key)
             delivery = self._delivery(journal, retention, registry, addresses)
             hooks = self._hooks(journal, registry, delivery, addresses)
-            access = Access(
-                api_key, self._settings.api.allowed_uids, str(self._settings.api_key_file)
-            )
+            access = await self._access(journal, api_key)
             live = Live(delivery, retention, access, self._masker, self._output, hooks)
             self._reloader = self._reloading(journal, registry, shelf, trial, live)
             await self._serve(journal, registry, delivery, access, live, hooks)
@@ -133,6 +137,14 @@ class Daemon:
         for fault in registry.faults:
             self._log.error("plugin_rejected", fault=str(fault))
         return shelf, registry
+
+    async def _access(self, journal: Journal, bootstrap: str) -> Access:
+        held_keys = HeldKeys(bootstrap, journal.api_keys, self._bus, self._clock)
+        # With a full or failing disk they are read when the journal comes back.
+        with contextlib.suppress(JournalError):
+            await held_keys.load()
+        key_file = str(self._settings.api_key_file)
+        return Access(held_keys, roles_by(self._settings), key_file, self._clock)
 
     def _delivery(
         self,
@@ -189,6 +201,12 @@ class Daemon:
         async def waiting() -> dict[str, int]:
             return await journal.ledger.open_calls()
 
+        vault = Vault(
+            journal.secrets,
+            master_source(self._settings, self._source.environ),
+            self._masker.learn,
+            lambda notice: self._log.warning("master_key_made", notice=notice),
+        )
         around = Around(
             source=self._source,
             registry=registry,
@@ -197,8 +215,11 @@ class Daemon:
             examine=trial.examine,
             take_over=live.use,
             waiting=waiting,
+            vault=vault.reader,
         )
-        return Reloader(around, self._snapshot, shelf)
+        reloader = Reloader(around, self._snapshot, shelf)
+        self._vault = LiveVault(vault, reloader)
+        return reloader
 
     async def _serve(
         self,
@@ -224,7 +245,7 @@ class Daemon:
             # What is there now stays for the daemon's life.
             gc.collect()
             gc.freeze()
-            self._begin_keeping_up(group, journal, registry)
+            self._begin_keeping_up(group, journal, registry, access)
             self._notifier.ready()
             delivered = anyio.Event()
             group.start_soon(self._deliver, delivery, delivered, name="delivery")
@@ -241,7 +262,9 @@ class Daemon:
             await hooks.close(REQUEST_GRACE_S)
             group.cancel_scope.cancel()
 
-    def _begin_keeping_up(self, group: TaskGroup, journal: Journal, registry: Registry) -> None:
+    def _begin_keeping_up(
+        self, group: TaskGroup, journal: Journal, registry: Registry, access: Access
+    ) -> None:
         """Start what keeps the daemon up to date with its files, and an eye on itself."""
         reloader = self._reloader
         if reloader is None:
@@ -258,6 +281,7 @@ class Daemon:
         group.start_soon(reloader.run, name="reloader")
         group.start_soon(watcher.run, name="watcher")
         group.start_soon(chronicle.run, name="chronicle")
+        group.start_soon(access.held_keys.run, name="API keys")
         group.start_soon(report.run, name="report")
         group.start_soon(Heartbeat(registry, self._clock, self._bus).run, name="heartbeat")
 
@@ -280,7 +304,7 @@ class Daemon:
         hooks: Hooks,
     ) -> Api:
         place = Place(delivery)
-        if self._reloader is None:
+        if self._reloader is None or self._vault is None:
             raise RuntimeError("the API shows the configuration, so that comes first")
         parts = Parts(
             journal=journal,
@@ -289,7 +313,9 @@ class Daemon:
             lines=place,
             configuration=self._reloader,
             hooks=hooks,
+            vault=self._vault,
             submitter=Submitter(Acceptor(journal, place, self._clock), journal, waiters),
+            held_keys=access.held_keys,
             masker=self._masker,
             metrics=self._metrics,
             clock=self._clock,

@@ -2,6 +2,7 @@
 
 from integrationd.api.admission import Limits
 from integrationd.api.auth import Access
+from integrationd.api.roles import Role
 from integrationd.api.server import ApiServer
 from integrationd.delivery.service import Delivery
 from integrationd.journal import Kept, Retention
@@ -43,7 +44,7 @@ class Live:
         self._masker.learn(snapshot.secrets())
         self._delivery.use(settings, snapshot.maskers())
         self._retention.use(kept_by(settings))
-        self._access.allow(settings.api.allowed_uids)
+        self._access.allow(roles_by(settings))
         if self.server is not None:
             self.server.use(limits_by(settings))
         self._hooks.use(settings)
@@ -59,6 +60,13 @@ def kept_by(settings: Settings) -> Kept:
         events_ms=round(kept.events * 1000),
         inbox_ms=round(kept.inbox * 1000),
     )
+
+
+def roles_by(settings: Settings) -> dict[int, Role]:
+    """Return who may use the socket in which role, by uid."""
+    api = settings.api
+    given = {Role.ADMIN: api.allowed_uids, Role.STAFF: api.staff_uids, Role.READ: api.read_uids}
+    return {uid: role for role, uids in given.items() for uid in uids}
 
 
 def limits_by(settings: Settings) -> Limits:

@@ -33,6 +33,7 @@ from integrationd.settings import (
     Change,
     Problem,
     RejectedConfigError,
+    SecretReader,
     Settings,
     changes,
     needing_restart,
@@ -55,6 +56,7 @@ class Around:
         examine: Runs plugin files where they can do no harm.
         take_over: Has the rest of the daemon go on under a configuration, without waiting.
         waiting: Returns how many calls wait on each connection.
+        vault: Returns what reads the secrets of the vault that a configuration refers to.
     """
 
     source: Source
@@ -64,6 +66,7 @@ class Around:
     examine: Examine
     take_over: Callable[[Snapshot], None]
     waiting: Callable[[], Awaitable[Mapping[str, int]]]
+    vault: Callable[[Settings], Awaitable[SecretReader]]
 
 
 class Reloader:
@@ -199,8 +202,9 @@ class Reloader:
         """
         source = self._around.source
         self._tried = await anyio.to_thread.run_sync(source.load)
+        vault = await self._around.vault(self._tried)
         snapshot = await anyio.to_thread.run_sync(
-            source.resolve, self._tried, self._snapshot.resolved
+            source.resolve, self._tried, self._snapshot.resolved, vault
         )
         found = changes(self._snapshot.settings, snapshot.settings)
         problems = needing_restart(found)

@@ -11,11 +11,14 @@ from integrationd.registry import ConnectionSpec, builtin_plugins, plugin_files
 from integrationd.settings import (
     Problem,
     ResolvedConfig,
+    SecretReader,
     Settings,
     load,
+    no_vault,
     referenced_files,
     resolve_all,
 )
+from integrationd.supervisor.secrets import stored_reader
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,8 @@ class Source:
         Raises:
             RejectedConfigError: It cannot be used; everything that is wrong is listed.
         """
-        return self.resolve(self.load())
+        settings = self.load()
+        return self.resolve(settings, vault=stored_reader(settings, self.environ))
 
     def load(self) -> Settings:
         """Read the file and the environment, but no secret.
@@ -91,7 +95,10 @@ class Source:
         return load(self.file, self.environ)
 
     def resolve(
-        self, settings: Settings, before: Mapping[str, ResolvedConfig] = MappingProxyType({})
+        self,
+        settings: Settings,
+        before: Mapping[str, ResolvedConfig] = MappingProxyType({}),
+        vault: SecretReader = no_vault,
     ) -> Snapshot:
         """Read what the settings point at.
 
@@ -99,11 +106,12 @@ class Source:
             settings: What was loaded.
             before: The secrets that were read the last time; they go on where they cannot be
                 read again.
+            vault: Reads the secrets of the vault.
 
         Raises:
             RejectedConfigError: A secret cannot be read for the first time.
         """
-        resolved = resolve_all(settings, self.file, self.environ, before)
+        resolved = resolve_all(settings, self.file, self.environ, before, vault)
         return Snapshot(settings=settings, resolved=resolved)
 
     def secret_files(self, settings: Settings) -> frozenset[Path]:
