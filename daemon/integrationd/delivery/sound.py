@@ -4,13 +4,13 @@ Types are not enforced on plugins, and one wrong value must not stop the deliver
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, get_args
 
 import msgspec
 
 from integrationd.delivery.answers import Answer
-from integrationd.masking import Masker
+from integrationd.masking import MASK, Masker
 from integrationd.sdk import outcome as said
 
 _Mend: TypeAlias = Callable[[Any, Masker], Any]
@@ -69,12 +69,32 @@ def _seconds(value: Any, _masker: Masker) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _result(value: Any, _masker: Masker) -> Any:
+def _result(value: Any, masker: Masker) -> Any:
     try:
         msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError):
         return {}
-    return value
+    return _without(masker.values, value) if masker.values else value
+
+
+def _without(secrets: Sequence[str], value: Any) -> Any:
+    """Return a result in which a provider that sends our own secrets back has not done so.
+
+    Only they are replaced: a result may well have a ``client_secret``, which is the app's.
+    """
+    match value:
+        case str():
+            for secret in secrets:
+                value = value.replace(secret, MASK)
+            return value
+        case Mapping():
+            return {
+                _without(secrets, name): _without(secrets, inner) for name, inner in value.items()
+            }
+        case list() | tuple():
+            return [_without(secrets, inner) for inner in value]
+        case _:
+            return value
 
 
 def _parts(value: Any, masker: Masker) -> tuple[said.Part, ...]:
