@@ -17,6 +17,7 @@ from integrationd.api.auth import Access, AccessRefusedError
 from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.call_routes import CallRoutes
 from integrationd.api.config_routes import ConfigRoutes
+from integrationd.api.connection_routes import ConnectionRoutes
 from integrationd.api.key_routes import KeyRoutes
 from integrationd.api.openapi import OpenApiRoutes
 from integrationd.api.openapi_table import ROUTES, SUBMIT_ROLE
@@ -99,6 +100,7 @@ class Api:
             Route("/v1/calls/batch", submit.batch, methods=["POST"]),
             *CallRoutes(parts).routes(),
             *resources.routes(),
+            *ConnectionRoutes(parts).routes(),
             *ConfigRoutes(parts).routes(),
             *WebhookRoutes(parts).routes(),
             *KeyRoutes(parts).routes(),

@@ -12,6 +12,7 @@ from integrationd.api.explain import why
 from integrationd.api.paging import page_of, read_page
 from integrationd.api.parts import Parts
 from integrationd.api.replies import json_reply
+from integrationd.api.roles import Role
 from integrationd.api.schemas import (
     AttemptView,
     CallView,
@@ -20,6 +21,7 @@ from integrationd.api.schemas import (
     WordView,
     call_view,
 )
+from integrationd.api.told import PAGE, Page, Table, Told
 from integrationd.call import Call, CallState, Part
 from integrationd.clock import to_rfc3339
 from integrationd.errors import UnprocessableError
@@ -162,3 +164,37 @@ class CallRoutes:
 def _caller(request: Request) -> str:
     name: str = request.scope["integrationd.caller"].name
     return name
+
+
+_CALL = "/v1/calls/{call_id}"
+TOLD: Table = {
+    ("get", "/v1/calls"): Told(
+        summary="List calls, the latest first.",
+        gives={200: Page[CallView]},
+        query=(*PAGE, *FILTERS),
+        role=Role.READ,
+    ),
+    ("get", _CALL): Told(
+        summary="Show one call with all that belongs to it.",
+        gives={200: CallView},
+        headers=("Prefer",),
+        role=Role.READ,
+    ),
+    ("delete", _CALL): Told(
+        summary="Cancel a pending call.", gives={200: CallView}, role=Role.STAFF
+    ),
+    ("post", f"{_CALL}/retry"): Told(
+        summary="Send a failed or expired call again.", gives={202: CallView}, role=Role.STAFF
+    ),
+    ("post", f"{_CALL}/resolve"): Told(
+        summary="Settle an unknown call by a person's word.",
+        gives={200: CallView},
+        takes=ResolveRequest,
+        role=Role.STAFF,
+    ),
+    ("post", f"{_CALL}/acknowledge"): Told(
+        summary="Take note of evidence against a final state.",
+        gives={200: CallView},
+        role=Role.STAFF,
+    ),
+}

@@ -8,7 +8,9 @@ from integrationd.api.parts import Parts
 from integrationd.api.ports import ReloadReport
 from integrationd.api.problems import Problem, problem
 from integrationd.api.replies import json_reply, problem_reply
+from integrationd.api.roles import Role
 from integrationd.api.schemas import ConfigView
+from integrationd.api.told import Table, Told
 
 
 class ConfigRoutes:
@@ -51,3 +53,18 @@ def _refusal(report: ReloadReport) -> Problem:
         hint="Mend it and reload again, or see 'integrationd config check'.",
         problems=report.problems,
     )
+
+
+TOLD: Table = {
+    ("get", "/v1/config"): Told(
+        summary="Show which configuration is in force.", gives={200: ConfigView}, role=Role.READ
+    ),
+    ("get", "/v1/config/diff"): Told(
+        summary="Show what a reload would do.", gives={200: ReloadReport}, role=Role.READ
+    ),
+    ("post", "/v1/config/reload"): Told(
+        summary="Reload; what is refused changes nothing.",
+        gives={200: ReloadReport},
+        role=Role.ADMIN,
+    ),
+}

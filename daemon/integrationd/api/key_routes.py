@@ -13,7 +13,8 @@ from integrationd.api.paging import options_of, page_of, read_page
 from integrationd.api.parts import Parts
 from integrationd.api.problems import problem
 from integrationd.api.replies import Reply, json_reply, problem_reply
-from integrationd.api.roles import Caller
+from integrationd.api.roles import Caller, Role
+from integrationd.api.told import PAGE, Page, Table, Told
 from integrationd.call import DEFAULT_TENANT
 from integrationd.clock import to_rfc3339
 from integrationd.errors import ConflictError, NotAvailableError
@@ -244,3 +245,30 @@ def _state(key: StoredApiKey, now_ms: int) -> str:
 
 def _time(at_ms: int | None) -> str | None:
     return None if at_ms is None else to_rfc3339(at_ms)
+
+
+_KEY = "/v1/keys/{key_id}"
+TOLD: Table = {
+    ("get", "/v1/keys"): Told(
+        summary="List the API keys, the latest first.",
+        gives={200: Page[KeyView]},
+        query=PAGE,
+        role=Role.ADMIN,
+    ),
+    ("post", "/v1/keys"): Told(
+        summary="Make an API key; this is the only time that it is shown.",
+        gives={201: MadeKeyView},
+        takes=KeyRequest,
+        role=Role.ADMIN,
+    ),
+    ("post", f"{_KEY}/rotate"): Told(
+        summary="Put a new API key in the place of one, which goes on for a while.",
+        gives={201: MadeKeyView},
+        takes=RotateRequest,
+        needs_body=False,
+        role=Role.ADMIN,
+    ),
+    ("delete", _KEY): Told(
+        summary="Revoke an API key for ever.", gives={200: KeyView}, role=Role.ADMIN
+    ),
+}

@@ -21,7 +21,6 @@ from integrationd.api.openapi_table import (
     SUBMIT_ROLE,
     Kept,
     OpenApi,
-    Told,
 )
 from integrationd.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT
 from integrationd.api.parts import Parts
@@ -29,6 +28,7 @@ from integrationd.api.problems import CONTENT_TYPE, Problem
 from integrationd.api.replies import json_reply
 from integrationd.api.schemas import CallRequest, CallView
 from integrationd.api.submit import OPTIONS
+from integrationd.api.told import Told
 from integrationd.call import CallState
 from integrationd.sdk.contract import Contract
 from integrationd.sdk.contracts import CATALOGUE

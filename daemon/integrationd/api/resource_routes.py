@@ -1,34 +1,31 @@
-"""Routes of everything else: ledger, status, providers, connections, attempts, health, metrics."""
+"""Routes of everything else: ledger, status, attempts, health, metrics."""
 
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from integrationd import __version__
+from integrationd.api.connection_routes import connection_view
 from integrationd.api.paging import page_of, read_page
 from integrationd.api.parts import Parts
 from integrationd.api.ports import ConfigStatus
 from integrationd.api.problems import problem
 from integrationd.api.replies import json_reply, problem_reply
+from integrationd.api.roles import Role
 from integrationd.api.schemas import (
     AttemptView,
     ConfigView,
-    ConnectionView,
     JournalView,
     LedgerView,
-    OperationView,
-    PluginFaultView,
-    ProvidersView,
-    ProviderView,
     StatusView,
 )
+from integrationd.api.told import PAGE, Page, Table, Told
 from integrationd.clock import to_rfc3339
 from integrationd.errors import JournalError, NotFoundError
 from integrationd.journal import AttemptFilter, Condition, LedgerLine
-from integrationd.registry import Connection, PluginVersion
-from integrationd.sdk.provider import request_schema
 
 ATTEMPT_FILTERS = ("call_id", "connection", "outcome", "tenant")
 
@@ -45,11 +42,6 @@ class ResourceRoutes:
             Route("/v1/ledger", self.ledger),
             Route("/v1/status", self.status),
             Route("/v1/journal/acknowledge", self.acknowledge, methods=["POST"]),
-            Route("/v1/providers", self.providers),
-            Route("/v1/providers/{category}", self.providers),
-            Route("/v1/connections", self.connections),
-            Route("/v1/connections/{name}", self.connection),
-            Route("/v1/connections/{name}/breaker/reset", self.reset_breaker, methods=["POST"]),
             Route("/v1/attempts", self.attempts),
             Route("/v1/attempts/{number}", self.attempt),
             Route("/metrics", self.metrics),
@@ -76,7 +68,9 @@ class ResourceRoutes:
         problems += _config_problems(configuration)
         problems += [f"Plugin {fault}" for fault in self._parts.registry.faults]
         problems += self._parts.held_keys.problems()
-        connections = [self._view(one, lines) for one in self._parts.registry.connections()]
+        connections = [
+            connection_view(self._parts, one, lines) for one in self._parts.registry.connections()
+        ]
         problems += [
             f"Connection {one.id}: its breaker is open until {one.breaker_until}."
             for one in connections
@@ -115,55 +109,6 @@ class ResourceRoutes:
         by = request.scope["integrationd.caller"].name
         was = await self._parts.journal.acknowledge_alarm(by)
         return json_reply({"acknowledged": was}).as_response()
-
-    async def providers(self, request: Request) -> Response:
-        """Show what is loaded, all or of one category."""
-        category = request.path_params.get("category")
-        views = [_provider_view(one) for one in self._parts.registry.providers()]
-        faults = [
-            PluginFaultView(path=str(one.path), line=one.line, reason=one.reason)
-            for one in self._parts.registry.faults
-        ]
-        wanted = [one for one in views if category is None or category in one.categories]
-        return json_reply(ProvidersView(items=wanted, faults=faults)).as_response()
-
-    async def connections(self, _request: Request) -> Response:
-        """Show all connections."""
-        lines = await self._parts.journal.ledger.lines()
-        items = [self._view(one, lines) for one in self._parts.registry.connections()]
-        return json_reply({"items": items, "next": None}).as_response()
-
-    async def connection(self, request: Request) -> Response:
-        """Show one connection."""
-        return await self._show(request.path_params["name"])
-
-    async def reset_breaker(self, request: Request) -> Response:
-        """Close a breaker by hand."""
-        name, by = request.path_params["name"], request.scope["integrationd.caller"].name
-        await self._parts.lines.reset_breaker(name, by)
-        return await self._show(name)
-
-    async def _show(self, name: str) -> Response:
-        connection = self._parts.registry.connection(name)
-        lines = await self._parts.journal.ledger.lines()
-        return json_reply(self._view(connection, lines)).as_response()
-
-    def _view(self, connection: Connection, lines: list[LedgerLine]) -> ConnectionView:
-        status = self._parts.lines.line_status(connection.name)
-        until_ms = status.breaker_until_ms
-        return ConnectionView(
-            id=connection.name,
-            provider=connection.code,
-            environment=connection.environment,
-            enabled=connection.enabled,
-            operations=sorted(connection.plugin.operations),
-            breaker=status.breaker,
-            breaker_until=to_rfc3339(until_ms) if until_ms is not None else None,
-            running=status.running,
-            concurrency=status.concurrency,
-            rate_limit=status.rate_limit,
-            pending=sum(line.pending for line in lines if line.connection == connection.name),
-        )
 
     async def attempts(self, request: Request) -> Response:
         """List exchanges, the latest first."""
@@ -253,24 +198,45 @@ def _problems(
     return found
 
 
-def _provider_view(plugin: PluginVersion) -> ProviderView:
-    operations = [
-        OperationView(
-            name=name,
-            summary=served.contract.summary,
-            effect=served.contract.effect,
-            can_be_asked=name in plugin.queries,
-            request_schema=request_schema(served.contract),
-        )
-        for name, served in sorted(plugin.operations.items())
-    ]
-    return ProviderView(
-        code=plugin.code,
-        categories=sorted({one.name.partition(".")[0] for one in operations}),
-        path=plugin.path.name,
-        digest=plugin.digest,
-        loaded_at=to_rfc3339(plugin.loaded_at_ms),
-        summary=(plugin.provider.__doc__ or "").strip().partition("\n")[0],
-        operations=operations,
-        config_schema=dict(plugin.config_schema),
-    )
+class Health(msgspec.Struct, frozen=True):
+    """That the daemon lives, or takes calls."""
+
+    status: str
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """What was taken note of."""
+
+    acknowledged: bool
+
+
+TOLD: Table = {
+    ("get", "/healthz"): Told(
+        summary="Say that the daemon lives.", gives={200: Health}, is_open=True
+    ),
+    ("get", "/readyz"): Told(
+        summary="Say whether new calls are accepted.",
+        gives={200: Health},
+        problems=(503,),
+        is_open=True,
+    ),
+    ("get", "/metrics"): Told(summary="Tell Prometheus.", gives={200: str}, role=Role.READ),
+    ("get", "/v1/status"): Told(
+        summary="Show what a person looks at first.", gives={200: StatusView}, role=Role.READ
+    ),
+    ("get", "/v1/ledger"): Told(
+        summary="Show the balance.", gives={200: LedgerView}, role=Role.READ
+    ),
+    ("post", "/v1/journal/acknowledge"): Told(
+        summary="Take note of lost commits.", gives={200: Acknowledged}, role=Role.ADMIN
+    ),
+    ("get", "/v1/attempts"): Told(
+        summary="List exchanges, the latest first.",
+        gives={200: Page[AttemptView]},
+        query=(*PAGE, *ATTEMPT_FILTERS),
+        role=Role.READ,
+    ),
+    ("get", "/v1/attempts/{number}"): Told(
+        summary="Show one exchange.", gives={200: AttemptView}, role=Role.READ
+    ),
+}

@@ -9,10 +9,11 @@ from starlette.routing import Route
 
 from integrationd.api.accept import decode
 from integrationd.api.parts import Parts
-from integrationd.api.ports import ReloadReport
+from integrationd.api.ports import ReloadReport, VaultRotation, VaultStatus
 from integrationd.api.problems import problem
 from integrationd.api.replies import json_reply, problem_reply
-from integrationd.api.roles import Caller
+from integrationd.api.roles import Caller, Role
+from integrationd.api.told import Page, Table, Told
 from integrationd.call import DEFAULT_TENANT
 from integrationd.clock import to_rfc3339
 from integrationd.errors import UnprocessableError
@@ -170,3 +171,38 @@ def _beyond(caller: Caller) -> Response | None:
         hint="Use a key for all tenants, or the socket.",
     )
     return problem_reply(told).as_response()
+
+
+_SEALED = "/v1/vault/secrets/{name}"
+TOLD: Table = {
+    ("get", "/v1/vault"): Told(
+        summary="Say how the vault is.", gives={200: VaultStatus}, role=Role.ADMIN
+    ),
+    ("post", "/v1/vault/init"): Told(
+        summary="Make the master key where there is none.",
+        gives={200: VaultMade},
+        role=Role.ADMIN,
+    ),
+    ("get", "/v1/vault/secrets"): Told(
+        summary="List the secrets by name, never what they hold.",
+        gives={200: Page[SecretView]},
+        role=Role.ADMIN,
+    ),
+    ("put", _SEALED): Told(
+        summary="Keep a secret; connections that refer to it go on with it.",
+        gives={200: SecretSetView},
+        takes=SecretRequest,
+        role=Role.ADMIN,
+    ),
+    ("delete", _SEALED): Told(
+        summary="Delete a secret that no connection refers to.",
+        gives={200: SecretGone},
+        role=Role.ADMIN,
+    ),
+    ("post", "/v1/vault/rotate"): Told(
+        summary="Put a new master key in the place of the old one.",
+        gives={200: VaultRotation},
+        takes=VaultRotateRequest,
+        role=Role.ADMIN,
+    ),
+}

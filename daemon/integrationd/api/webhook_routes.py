@@ -11,6 +11,8 @@ from starlette.routing import Route
 from integrationd.api.paging import page_of, read_page
 from integrationd.api.parts import Parts
 from integrationd.api.replies import json_reply
+from integrationd.api.roles import Role
+from integrationd.api.told import PAGE, Page, Table, Told
 from integrationd.clock import to_rfc3339
 from integrationd.errors import UnprocessableError
 from integrationd.journal import InboxFilter, StoredWebhook
@@ -163,3 +165,25 @@ def _view(one: StoredWebhook, **content: Any) -> WebhookView:
         reply_status=one.reply_status,
         **content,
     )
+
+
+TOLD: Table = {
+    ("get", "/v1/webhooks"): Told(
+        summary="List what providers sent, the latest first.",
+        gives={200: Page[WebhookView]},
+        query=(*PAGE, *FILTERS),
+        role=Role.READ,
+    ),
+    ("get", "/v1/webhooks/{webhook_id}"): Told(
+        summary="Show one webhook whole.", gives={200: WebhookView}, role=Role.READ
+    ),
+    ("post", "/v1/webhooks/{webhook_id}/replay"): Told(
+        summary="Have one webhook worked on again.", gives={202: WebhookView}, role=Role.STAFF
+    ),
+    ("get", "/v1/webhook-endpoints"): Told(
+        summary="Show where providers send their webhooks.",
+        gives={200: Page[EndpointView]},
+        # Who knows an address can send there what an unsigned webhook says.
+        role=Role.STAFF,
+    ),
+}
