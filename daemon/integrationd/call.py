@@ -276,9 +276,23 @@ class EventRecord:
     connection: str | None = None
 
 
-def pinned_lane(connection: str) -> str:
-    """Return the lane of calls that only one connection may serve."""
-    return f"@{connection}"
+def pinned_lane(connection: str, tenant: str) -> str:
+    """Return the lane of a tenant's calls that only one connection may serve.
+
+    Each tenant has lanes of its own, so that one with a long backlog holds up no other.
+    """
+    return f"@{connection}/{tenant}"
+
+
+def pinned_to(lane: str) -> str | None:
+    """Return the connection that alone may serve a lane; None where it is chosen at the claim."""
+    return lane[1:].partition("/")[0] if lane.startswith("@") else None
+
+
+def tenant_of(lane: str) -> str:
+    """Return whose calls stand in a lane."""
+    first, _, second = lane.partition("/")
+    return second if first.startswith("@") else first
 
 
 def route_lane(tenant: str, operation: str) -> str:

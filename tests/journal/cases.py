@@ -54,7 +54,7 @@ def a_call(
 ) -> Call:
     """Return a call as it stands before it is accepted; ``connection`` pins it."""
     operation = more.pop("operation", "sms.send")
-    lane = pinned_lane(connection) if connection else route_lane(tenant, operation)
+    lane = pinned_lane(connection, tenant) if connection else route_lane(tenant, operation)
     usual: dict[str, Any] = {
         "id": new_call_id(now_ms),
         "lane": lane,

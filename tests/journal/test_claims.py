@@ -21,7 +21,7 @@ from tests.journal.cases import (
     sent,
 )
 
-from integrationd.call import AttemptKind, CallState, Priority
+from integrationd.call import DEFAULT_TENANT, AttemptKind, CallState, Priority, pinned_lane
 from integrationd.journal import Journal
 from integrationd.journal.leases import STARVATION_SHARE
 from integrationd.sdk import outcome as said
@@ -58,7 +58,7 @@ async def test_claim_takes_from_its_own_lane_only(journal: Journal) -> None:
     pinned = await accept(journal, new(connection="backup"))
     other = await accept(journal, new(tenant="school"))
 
-    assert [one.call.id for one in await claim(journal, "@backup")] == [pinned.id]
+    assert [one.call.id for one in await claim(journal, "@backup/default")] == [pinned.id]
     assert [one.call.id for one in await claim(journal, "school/sms.send")] == [other.id]
     assert await claim(journal, "nobody/sms.send") == []
     assert await journal.leases.lanes() == [LANE]
@@ -69,7 +69,7 @@ async def test_lanes_are_those_with_pending_calls(journal: Journal) -> None:
         await accept(journal, new(tenant=tenant))
     await accept(journal, new(connection="main"))
 
-    assert await journal.leases.lanes() == ["@main", "a/sms.send", "b/sms.send"]
+    assert await journal.leases.lanes() == ["@main/default", "a/sms.send", "b/sms.send"]
 
 
 async def test_claim_takes_the_most_urgent_first_and_the_oldest_of_those(
@@ -210,7 +210,7 @@ async def test_lease_is_over_at_its_time(journal: Journal, clock: FakeClock) -> 
 async def waiting(journal: Journal, clock: FakeClock, calls: int = 1) -> None:
     for _ in range(calls):
         await accept(journal, new(connection=CONNECTION, now_ms=clock.now_ms()))
-        lease = await claim_one(journal, f"@{CONNECTION}")
+        lease = await claim_one(journal, pinned_lane(CONNECTION, DEFAULT_TENANT))
         taken = sent(lease, said.Accepted(reference="r"), clock.now_ms())
         await journal.leases.settle(lease, taken, attempt_of(lease))
 

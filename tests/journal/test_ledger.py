@@ -32,7 +32,7 @@ from tests.journal.cases import (
     sent,
 )
 
-from integrationd.call import AttemptKind, Call, CallState, Lease
+from integrationd.call import AttemptKind, Call, CallState, Lease, pinned_lane, pinned_to
 from integrationd.errors import ConflictError
 from integrationd.events import Bus
 from integrationd.journal import Journal, Kept, Retention
@@ -148,7 +148,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claimed(self, connection: str, limit: int) -> list[Lease]:
         found: list[Lease] = []
         for lane in self.do(self.journal.leases.lanes()):
-            if lane.startswith("@") and lane != f"@{connection}":
+            if pinned_to(lane) not in (None, connection):
                 continue
             claimed, _ = self.do(self.journal.leases.claim(lane, connection, limit, LEASE_MS))
             found += claimed
@@ -338,7 +338,11 @@ async def test_ledger_agrees_after_a_random_crowd(journal: Journal, clock: FakeC
         ]
         await journal.calls.accept(batch)
     for connection in CONNECTIONS:
-        leases, _ = await journal.leases.claim(f"@{connection}", connection, 60, LEASE_MS)
+        claims = [
+            await journal.leases.claim(pinned_lane(connection, tenant), connection, 10, LEASE_MS)
+            for tenant in TENANTS
+        ]
+        leases = [lease for found, _ in claims for lease in found]
         await asyncio.gather(
             *(
                 journal.leases.settle(lease, sent(lease, said.Delivered(), clock.now_ms()))
@@ -348,6 +352,7 @@ async def test_ledger_agrees_after_a_random_crowd(journal: Journal, clock: FakeC
 
     lines = await journal.ledger.lines()
 
-    assert sum(line.completed for line in lines) == 120
-    assert sum(line.pending for line in lines) == 80
+    claimed = 10 * len(CONNECTIONS) * len(TENANTS)
+    assert sum(line.completed for line in lines) == claimed
+    assert sum(line.pending for line in lines) == 200 - claimed
     assert all(line.balances for line in lines)

@@ -22,7 +22,7 @@ from tests.journal.cases import (
     steer,
 )
 
-from integrationd.call import CallState
+from integrationd.call import DEFAULT_TENANT, CallState, pinned_lane
 from integrationd.events import Bus
 from integrationd.journal import AttemptFilter, CallFilter, Journal, database, sqlite
 from integrationd.sdk import outcome as said
@@ -71,7 +71,7 @@ async def lived(path: Path, bus: Bus, clock: FakeClock) -> AsyncIterator[Watched
         await complete(journal, await claim_one(journal))
     for outcome in (said.Accepted(reference="r"), said.Uncertain(reason="timeout")):
         await accept(journal, new(connection=CONNECTION))
-        lease = await claim_one(journal, f"@{CONNECTION}")
+        lease = await claim_one(journal, pinned_lane(CONNECTION, DEFAULT_TENANT))
         await journal.leases.settle(lease, sent(lease, outcome, clock.now_ms()), attempt_of(lease))
     journal.steered = steer(journal)
     yield journal

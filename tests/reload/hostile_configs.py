@@ -169,7 +169,7 @@ NOT_SENSE = [
         "did you mean 'concurrency'",
         connection("concurrencyy = 3"),
     ),
-    more("planned table", "tenants", "not available", "[tenants]\nkey = 1"),
+    more("tenant that is no table", "tenants.key", "must be a table", "[tenants]\nkey = 1"),
     more("text for a truth", "connections.h.enabled", "must be", connection('enabled = "no way"')),
     more("date for a number", "delivery.attempts", "must be", "[delivery]\nattempts = 2026-01-01"),
     more(
@@ -302,7 +302,7 @@ NOT_SENSE = [
     more(
         "route of no operation", "routes.", "is no operation", '[routes."SEND"]\norder = ["echo"]'
     ),
-    more("tenant", "connections.h.tenant", "not available", connection('tenant = "school"')),
+    more("tenant", "connections.h.tenant", "is no tenant id", connection('tenant = "a b"')),
     more("loud log", "log.level", "must be 'debug', 'info'", '[log]\nlevel = "shout"'),
     changed("public address", "api.listen", "loopback", 'listen = "127.0.0.1', 'listen = "0.0.0.0'),
     changed(

@@ -68,7 +68,7 @@ def shown(directory: Path, lines: Iterable[str]) -> Settings:
 def leaves(table: Mapping[str, Any], *above: str) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {}
     for key, value in table.items():
-        is_table = isinstance(value, Mapping) and key != "config"
+        is_table = isinstance(value, Mapping) and key not in ("config", "order")
         found |= leaves(value, *above, key) if is_table else {(*above, key): value}
     return found
 

@@ -115,6 +115,7 @@ class Acceptor:
         expires_at_ms: int | None,
     ) -> Call:
         requested, tenant = request.connection, request.tenant or DEFAULT_TENANT
+        route = route_lane(tenant, request.operation)
         due_ms = max(now_ms, _moment(request.not_before, "/not_before", now_ms) or now_ms)
         give_up_ms = now_ms + round(self._placement.give_up_after_s(connection) * 1000)
         has_own = isinstance(own_reference, str) and bool(own_reference)
@@ -123,7 +124,7 @@ class Acceptor:
             id=new_call_id(now_ms),
             tenant=tenant,
             operation=request.operation,
-            lane=pinned_lane(requested) if requested else route_lane(tenant, request.operation),
+            lane=pinned_lane(requested, tenant) if requested else route,
             connection=requested,
             requested_connection=requested,
             priority=PRIORITIES[request.priority],

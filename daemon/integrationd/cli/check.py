@@ -100,7 +100,7 @@ def _specs(
                 base_dir,
                 connection=name,
                 vault=vault,
-                tenant=connection.tenant,
+                tenant=connection.secrets_of,
             )
         except RejectedConfigError as error:
             report.problems += error.problems

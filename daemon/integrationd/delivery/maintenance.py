@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from integrationd.call import AttemptKind, Call, CallState, Lease
+from integrationd.call import AttemptKind, Call, CallState, Lease, pinned_to
 from integrationd.clock import Clock
 from integrationd.delivery.routing import Routing
 from integrationd.delivery.terms import Terms
@@ -95,7 +95,7 @@ class Reclaimer:
 
     def policy_of(self, call: Call, payload: bytes) -> Policy:
         """Return the rules for a call by its payload; nothing repeats if they are not known."""
-        connection = self._routing.of_lane(f"@{call.connection}")
+        connection = self._routing.named(call.connection or "")
         if connection is None or call.operation not in connection.plugin.operations:
             return Policy.for_refusal()
         served = connection.plugin.operations[call.operation]
@@ -143,7 +143,7 @@ class Expirer:
 
     async def _end_in_doubt(self, call: Call) -> None:
         """An earlier send may have arrived: the call is not expired but unknown."""
-        connection = call.connection or call.lane[1:]
+        connection = call.connection or pinned_to(call.lane) or ""
         lease = await self._journal.leases.lease_one(call, connection, 60_000)
         if lease is None:
             return

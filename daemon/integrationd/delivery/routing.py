@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping
 
-from integrationd.call import Call
+from integrationd.call import Call, pinned_to
 from integrationd.errors import UnprocessableError
 from integrationd.registry import Connection, Registry
 from integrationd.sdk.contracts import CATALOGUE
@@ -28,8 +28,9 @@ class Routing:
 
     def of_lane(self, lane: str) -> Connection | None:
         """Return the connection that serves a lane now, or None if there is none."""
-        if lane.startswith("@"):
-            return self._named(lane[1:])
+        pinned = pinned_to(lane)
+        if pinned is not None:
+            return self.named(pinned)
         return self._of_operation(lane.partition("/")[2])
 
     def for_new_call(self, operation: str, requested: str | None) -> Connection | None:
@@ -52,11 +53,13 @@ class Routing:
         """Say why a pending call has no connection, or return None if it has one."""
         if self.of_lane(call.lane) is not None:
             return None
-        if call.is_pinned:
-            return f"Its connection {call.lane[1:]!r} is not configured or is switched off."
+        pinned = pinned_to(call.lane)
+        if pinned is not None:
+            return f"Its connection {pinned!r} is not configured or is switched off."
         return f"No connection is configured for {call.operation}."
 
-    def _named(self, name: str) -> Connection | None:
+    def named(self, name: str) -> Connection | None:
+        """Return the connection of that name if it serves, else None."""
         found = self._registry.find(name)
         return found if found is not None and found.enabled else None
 
@@ -69,7 +72,7 @@ class Routing:
         return serving[0] if len(serving) == 1 else None
 
     def _requested(self, operation: str, name: str) -> Connection:
-        connection = self._named(name)
+        connection = self.named(name)
         if connection is None:
             raise UnprocessableError(
                 f"there is no connection {name!r}, or it is switched off",

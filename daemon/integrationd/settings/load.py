@@ -30,7 +30,7 @@ VARIABLE_PREFIX = "INTEGRATIOND_"
 
 _CANDIDATES = 50
 _DELIMITER = "__"
-_PLANNED_TABLES = frozenset({"app", "subscriptions", "tenants"})
+_PLANNED_TABLES = frozenset({"app", "subscriptions"})
 _UNSAFE_PATTERN = re.compile(r"\0|\r(?!\n)|[\u202a-\u202e\u2066-\u2069]")
 _POSITION_PATTERN = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 # The TOML reader needs quadratic time for a key of very many parts.

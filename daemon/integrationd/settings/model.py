@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from integrationd.sdk.contract import OnUncertain
 from integrationd.sdk.provider import CODE_PATTERN, OPERATION_PATTERN, QuerySchedule
 from integrationd.settings.table import BODY_LIMIT_BYTES, LISTEN_PATTERN, FilePath, Table
+from integrationd.settings.tenants import SHARED_SECRETS_OF, TenantId, TenantSettings
 from integrationd.settings.units import (
     DAY_S,
     HOUR_S,
@@ -64,6 +65,7 @@ def _operation_name(name: str) -> str:
 ConnectionName: TypeAlias = Annotated[str, AfterValidator(_connection_name)]
 OperationName: TypeAlias = Annotated[str, AfterValidator(_operation_name)]
 ProviderCode: TypeAlias = Annotated[str, AfterValidator(_provider_code)]
+Position: TypeAlias = Annotated[Count, Field(ge=1, le=1000)]
 Uid: TypeAlias = Annotated[Count, Field(ge=0, le=2**32 - 2)]
 
 
@@ -296,14 +298,14 @@ class ConnectionSettings(Table):
     breaker: BreakerOverride = BreakerOverride()
     query: QueryOverride = QueryOverride()
     webhook: ConnectionWebhooks = ConnectionWebhooks()
-    tenant: str = "default"
+    tenant: TenantId | None = None
+    primary: bool = False
+    order: Mapping[OperationName, Position] = Field(default_factory=dict)
 
-    @field_validator("tenant")
-    @classmethod
-    def _is_the_only_tenant(cls, value: str) -> str:
-        if value != "default":
-            raise ValueError(f'{NOT_AVAILABLE}; leave it out or write "default"')
-        return value
+    @property
+    def secrets_of(self) -> str:
+        """The tenant whose secrets ``vault:`` means here; what all share has those of default."""
+        return self.tenant or SHARED_SECRETS_OF
 
     def limits(self, delivery: DeliverySettings) -> ConnectionLimits:
         """Return this connection's limits, with those of ``[delivery]`` where it names none."""
@@ -364,5 +366,6 @@ class FixedTables(Table):
 class Settings(FixedTables):
     """The whole of ``integrationd.toml``."""
 
+    tenants: Mapping[TenantId, TenantSettings] = Field(default_factory=dict)
     connections: Mapping[ConnectionName, ConnectionSettings] = Field(default_factory=dict)
     routes: Mapping[OperationName, RouteSettings] = Field(default_factory=dict)

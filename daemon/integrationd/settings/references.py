@@ -120,9 +120,9 @@ def resolve_all(
                 environ,
                 path.absolute().parent,
                 connection=name,
-                known=_known(before, connection.tenant),
+                known=_known(before, connection.secrets_of),
                 vault=vault,
-                tenant=connection.tenant,
+                tenant=connection.secrets_of,
             )
         except RejectedConfigError as error:
             problems += error.problems
@@ -190,7 +190,7 @@ def vault_references(settings: Settings) -> dict[tuple[str, str], list[str]]:
     for connection, one in settings.connections.items():
         names = {text[6:] for text in _texts(one.config) if text.startswith("vault:")}
         for name in names:
-            found.setdefault((one.tenant, name), []).append(connection)
+            found.setdefault((one.secrets_of, name), []).append(connection)
     return found
 
 

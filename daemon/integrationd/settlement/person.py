@@ -178,7 +178,7 @@ def _from_the_start(
 def _first_lane(call: Call) -> str:
     """A person's retry chooses the connection anew, unless the app had asked for one."""
     if call.requested_connection is not None:
-        return pinned_lane(call.requested_connection)
+        return pinned_lane(call.requested_connection, call.tenant)
     return route_lane(call.tenant, call.operation)
 
 

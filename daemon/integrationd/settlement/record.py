@@ -112,7 +112,7 @@ def pin(call: Call) -> dict[str, Any]:
     """Return the changes that keep a call on the connection that it may have arrived through."""
     if call.connection is None:
         return {}
-    return {"lane": pinned_lane(call.connection)}
+    return {"lane": pinned_lane(call.connection, call.tenant)}
 
 
 def release(call: Call) -> dict[str, Any]:
