@@ -18,18 +18,20 @@ ACKS_A_KILL = 200
 EARLY = (sys.executable, str(Path(__file__).with_name("early_ack.py")))
 
 
+@pytest.mark.timeout(240)
 async def test_kill9_loses_nothing_in_a_few_kills(tmp_path: Path) -> None:
-    report = await endure(Plan(seed=SEED, kills=5, acks=300, cut=3, seconds=20), tmp_path)
+    report = await endure(Plan(seed=SEED, kills=5, acks=300, cut=3, seconds=90), tmp_path)
     print(report)
 
     assert not report.faults
     assert not report.vacuous
 
 
+@pytest.mark.timeout(240)
 async def test_kill9_harness_catches_a_daemon_that_acknowledges_before_the_commit(
     tmp_path: Path,
 ) -> None:
-    plan = Plan(seed=SEED, kills=3, acks=50, cut=0, seconds=20, program=EARLY)
+    plan = Plan(seed=SEED, kills=3, acks=50, cut=0, seconds=90, program=EARLY)
 
     report = await endure(plan, tmp_path)
     print(report)
