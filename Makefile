@@ -5,12 +5,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Most tests wait, for a disk or a daemon, rather than compute.
 WORKERS ?= 4
+EXPLORE_S ?= 300
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test coverage lint types format bench faults constraints clean \
+.PHONY: help run demo docs explore test coverage lint types format bench faults constraints clean \
   install-systemd test-systemd
 
 help: ## list these commands
@@ -51,6 +52,13 @@ bench: $(READY) ## measure speed against the libraries that people use instead
 
 faults: $(READY) ## the slow suites: kills, payments over a bad link, churn, endless plugins; FAULTS=DIR for some
 	$(BIN)/pytest -m slow --timeout=1800 $(FAULTS)
+
+docs: $(READY) ## write docs/api.md from the API's own OpenAPI document
+	$(BIN)/python -m tests.docs.api_reference
+
+explore: $(READY) ## schemathesis against the live daemon, all phases, for EXPLORE_S seconds
+	INTEGRATIOND_EXPLORE_S=$(EXPLORE_S) $(BIN)/pytest -m slow --timeout=$$(( $(EXPLORE_S) + 600 )) \
+	  tests/hostile/test_schemathesis.py
 
 install-systemd: ## as root: install the daemon for systemd; see docs/systemd.md
 	@systemd/install

@@ -14,6 +14,9 @@ from typing import Any
 import msgspec
 
 DEFAULT_TENANT = "default"
+WEBHOOK_OPERATION = "webhook.send"
+# No connection of the configuration or the API can be named so.
+SUBSCRIPTION_PREFIX = "subscription:"
 
 
 class CallState(enum.StrEnum):
@@ -257,9 +260,30 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     changed_at_ms: int
 
 
+class Actor(str):
+    """Who does something, as text; the event log also tells from where.
+
+    Attributes:
+        where: ``socket``, the address of a TCP client, or ``command line``.
+    """
+
+    __slots__ = ("where",)
+
+    where: str
+
+    def __new__(cls, name: str, where: str) -> "Actor":
+        """Name somebody, for example ``uid:1000`` or ``key:shop``."""
+        actor = super().__new__(cls, name)
+        actor.where = where
+        return actor
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
     """A fact for the event log.
+
+    What a person or an app did says so in ``data``: ``by`` is who, an :class:`Actor`, to which the
+    log adds ``from``; ``before`` and ``after`` are what it changed, without secrets.
 
     Attributes:
         type: Dotted name, for example ``call.completed``.
@@ -287,6 +311,16 @@ def pinned_lane(connection: str, tenant: str) -> str:
 def pinned_to(lane: str) -> str | None:
     """Return the connection that alone may serve a lane; None where it is chosen at the claim."""
     return lane[1:].partition("/")[0] if lane.startswith("@") else None
+
+
+def subscription_connection(subscription: str) -> str:
+    """Return the connection that is a subscription's own."""
+    return f"{SUBSCRIPTION_PREFIX}{subscription}"
+
+
+def is_subscription(connection: str | None) -> bool:
+    """Say whether a connection is that of a subscription."""
+    return connection is not None and connection.startswith(SUBSCRIPTION_PREFIX)
 
 
 def tenant_of(lane: str) -> str:

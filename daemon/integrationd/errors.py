@@ -6,9 +6,11 @@
     ├── RequestError                the caller asked for something that cannot be done
     │   ├── BadRequestError         it is not well-formed
     │   ├── UnprocessableError      it is well-formed but means nothing here
+    │   ├── NotAllowedError         this caller may not do it
     │   ├── NotFoundError           there is no such thing
     │   ├── ConflictError           the state of the thing does not allow it
     │   ├── TooLargeError           it is over a size limit
+    │   ├── TooManyError            its tenant has asked for as much as it may for now
     │   └── NotAvailableError       this version does not offer it
     ├── VaultError                  a secret can be neither sealed nor opened
     │   └── MasterKeyError          the master key cannot be used
@@ -84,6 +86,13 @@ class UnprocessableError(RequestError):
     code = "invalid"
 
 
+class NotAllowedError(RequestError):
+    """The caller may not do this, whatever it names."""
+
+    status = 403
+    code = "not_allowed"
+
+
 class NotFoundError(RequestError):
     """There is no such thing."""
 
@@ -103,6 +112,23 @@ class TooLargeError(RequestError):
 
     status = 413
     code = "too_large"
+
+
+class TooManyError(RequestError):
+    """A tenant has asked for as much as it may for now.
+
+    Attributes:
+        retry_after_s: Seconds after which repeating makes sense, at least 1.
+    """
+
+    status = 429
+    code = "too_many"
+
+    def __init__(
+        self, message: str, *, code: str, retry_after_s: int, pointer: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, code=code, pointer=pointer, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class NotAvailableError(RequestError):

@@ -42,12 +42,14 @@ class BreakerMoved:
 
     Attributes:
         by: Who reset it by hand; None where it moved by itself.
+        tenant: Whose connection it is; None where all share it.
     """
 
     connection: str
     before: str
     after: str
     by: str | None = None
+    tenant: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,11 +89,13 @@ class ConfigMoved:
         state: ``applied`` or ``rejected``.
         cause: Why it was read.
         told: The changes, or what is wrong, in words.
+        by: Who asked for it; None where a file or a signal did.
     """
 
     state: str
     cause: str
     told: tuple[str, ...]
+    by: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,12 +139,27 @@ class WebhookRefused:
         source: The address that it came from.
         reason: A machine word.
         detail: What was wrong.
+        tenant: Whose connection it is.
     """
 
     connection: str
     source: str
     reason: str
     detail: str
+    tenant: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SubscriptionMoved:
+    """A subscription was made, changed, switched off or deleted.
+
+    Attributes:
+        subscription: Its id.
+        verb: What was done: ``created``, ``changed``, ``rotated``, ``disabled``, ``deleted`` ...
+    """
+
+    subscription: str
+    verb: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,10 +186,12 @@ class Committed:
     Attributes:
         writes: How many shared the commit.
         seconds: How long the commit took.
+        last_event: The number of the last event of the log, old or new.
     """
 
     writes: int
     seconds: float
+    last_event: int = 0
 
 
 _Event = TypeVar("_Event")

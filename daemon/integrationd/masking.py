@@ -1,21 +1,22 @@
 """What counts as secret, and how it is shown: as ``***``.
 
 A secret is known in two ways. By name: what a header, a field or a parameter is called. By value:
-the registered secrets of the configuration, wherever they stand: as they are, percent-encoded,
-escaped for JSON, or inside something encoded in base64. Nothing here raises, whatever it is given.
+the registered secrets of the configuration, wherever they stand and however they are encoded
+(:mod:`integrationd.spelling`). Nothing here raises, whatever it is given.
 """
 
-import base64
 import functools
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote_plus, unquote_plus
 
+from integrationd.spelling import Spelling, may_be_spelt_out, read_out
+
 MASK: Final = "***"
 SHORTEST_VALUE: Final = 6
-SHORTEST_BASE64_BYTES: Final = 8
 DEPTH_LIMIT: Final = 64
 
 _NAME_LIMIT = 64
@@ -66,12 +67,8 @@ _HINTS = tuple(
         rb"assertion",
     )
 )
-_ESCAPED_LETTER = re.compile(rb"\\u00[2-7]")
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:[2-7]|00)")
 _USER_BYTES = re.compile(_USER.pattern.encode())
-
-# No encoder changes these, so that they can be looked for before anything is decoded.
-_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
-_BASE64_PLAIN = re.compile(r"[A-Za-z0-9]+")
 
 
 def is_secret_name(name: str) -> bool:
@@ -97,11 +94,20 @@ class Masker:
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
+        self._hold(values, {})
+
+    def _hold(self, values: Iterable[str], known: Mapping[str, Spelling]) -> None:
         given = {form for value in values for form in (value, value.strip())}
         usable = (value for value in given if len(value) >= SHORTEST_VALUE)
         # The longest first, so that a secret within another does not leave the rest of it.
         self._values = tuple(sorted(usable, key=lambda value: (-len(value), value)))
-        self._fragments = tuple({piece for value in self._values for piece in _fragments(value)})
+        self._spellings = {value: known.get(value) or Spelling(value) for value in self._values}
+        found = (piece for one in self._spellings.values() for piece in one.pieces)
+        self._fragments = tuple(dict.fromkeys(found))
+        self._coded = tuple(one.coded for one in self._spellings.values())
+        texts = (text for one in self._spellings.values() for text in one.texts)
+        self._texts = tuple(dict.fromkeys(texts))
+        self._shortest = min(map(len, self._texts), default=sys.maxsize)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -110,19 +116,46 @@ class Masker:
 
     def with_values(self, values: Iterable[str]) -> "Masker":
         """Return a masker that holds these values as well."""
-        return Masker((*self._values, *values))
+        more = Masker()
+        more._hold((*self._values, *values), self._spellings)
+        return more
 
     def learn(self, values: Iterable[str]) -> None:
         """Mask these values as well from now on; what it held before may still be shown."""
-        more = vars(self.with_values(values))
-        vars(self).clear()
-        vars(self).update(more)
+        self._hold((*self._values, *values), self._spellings)
+
+    def exchange(self, gone: Iterable[str], come: Iterable[str]) -> None:
+        """Mask some values from now on, and others no longer, as where a token follows another."""
+        past = set(gone)
+        left = (one for one in self._values if one not in past)
+        self._hold((*left, *come), self._spellings)
 
     def text(self, text: str) -> str:
         """Mask values, users in URLs, and what follows a secret name and ``:`` or ``=``."""
         if self._is_clean(text.encode("utf-8", "surrogatepass")):
             return text
-        return self._masked_text(text)
+        return self._without_wide_values(self._masked_text(text))
+
+    def without_values(self, text: str) -> str:
+        """Mask values alone, and nothing by its name."""
+        if not self._values:
+            return text
+        return self._without_wide_values(self._without_values(text))
+
+    def excerpt(self, text: str, limit: int) -> str:
+        """Return the beginning of a text, masked, and without the beginning of a value at its end.
+
+        Args:
+            text: What was said; it may have been cut off before.
+            limit: How many characters are kept.
+        """
+        return self.at_cut(self.text(text)[:limit])[:limit]
+
+    def at_cut(self, text: str) -> str:
+        """Mask the beginning of a value at the end of a text that was cut off there."""
+        for one in self._spellings.values():
+            text = one.hidden_at_end(text, MASK)
+        return text
 
     def body(self, body: bytes, content_type: str | None = None) -> str:
         """Return a request's or a reply's body as text, masked.
@@ -177,14 +210,22 @@ class Masker:
         """Say quickly that there is nothing to mask; False where there may be something."""
         if b"\0" in raw or (b"\\" in raw and _ESCAPED_LETTER.search(raw)):
             return False
-        for fragment in self._fragments:
-            if fragment in raw:
-                return False
         lower = raw.lower()
+        if len(raw) >= self._shortest and self._may_hold_a_value(raw, lower):
+            return False
         for hint in _HINTS:
             if hint.search(lower):
                 return False
         return b"@" not in raw or not _USER_BYTES.search(raw)
+
+    def _may_hold_a_value(self, raw: bytes, lower: bytes) -> bool:
+        for fragment in self._fragments:
+            if fragment in raw:
+                return True
+        for coded in self._coded:
+            if coded in lower:
+                return True
+        return (b"%" in raw or b"&#" in raw) and may_be_spelt_out(raw)
 
     def _masked_text(self, text: str) -> str:
         masked = _USER.sub(f"://{MASK}@", self._without_values(text))
@@ -192,16 +233,32 @@ class Masker:
         return self._without_values(masked)
 
     def _without_values(self, text: str) -> str:
-        if not self._values:
-            return text
         # Again, since a mask with what stands around it may be another value.
-        while (masked := self._pattern.sub(MASK, text)) != text:
+        while (masked := self._once_without_values(text)) != text:
             text = masked
         return text
 
-    @functools.cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(form for value in self._values for form in _forms(value)))
+    def _without_wide_values(self, text: str) -> str:
+        """Mask what is written in UTF-16, without whose zero bytes it reads as any other text."""
+        if "\0" not in text or not self._values:
+            return text
+        plain = text.replace("\0", "")
+        masked = self._without_values(plain)
+        return text if masked == plain else masked
+
+    def _once_without_values(self, text: str) -> str:
+        for piece in self._texts if len(text) >= self._shortest else ():
+            if piece in text:
+                for one in self._spellings.values():
+                    text = one.hidden(text, MASK)
+                break
+        if "%" not in text and "\\u" not in text and "&#" not in text:
+            return text
+        plain = read_out(text)
+        for one in self._spellings.values() if plain else ():
+            if one.plain in plain:
+                text = one.hidden_spelt_out(text, MASK)
+        return text
 
     def _json_or_text(self, text: str) -> str:
         if not text.lstrip().startswith(("{", "[")):
@@ -293,59 +350,3 @@ def _encoded(value: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":"))
     return text
-
-
-def _fragments(value: str) -> Iterable[bytes]:
-    """Return what of a value stands in the bytes of any text that holds it, one for each form."""
-    yield max(_PLAIN.findall(value), key=len, default="").encode()
-    for core in _base64_cores(value):
-        yield max(_BASE64_PLAIN.findall(core), key=len, default="").encode()
-
-
-def _forms(value: str) -> Iterable[str]:
-    """Return patterns for a value in all its forms."""
-    yield "".join(r"\\" if char == "\\" else _any_form(char) for char in value)
-    if "\\" in value:
-        # Apart, since a pattern in which one backslash may be two takes for ever to fail.
-        yield "".join(map(_any_form, value))
-    for core in _base64_cores(value):
-        yield "".join(map(_any_base64_form, core))
-
-
-@functools.lru_cache(maxsize=1024)
-def _any_form(char: str) -> str:
-    """Return a pattern for a character as it is, percent-encoded, or escaped for JSON."""
-    if _PLAIN.fullmatch(char):
-        return re.escape(char)
-    percent = "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
-    units = char.encode("utf-16-be", "surrogatepass").hex()
-    escaped = "".join(rf"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-    forms = [f"(?i:{percent})", f"(?i:{escaped})", re.escape(json.dumps(char)[1:-1])]
-    if char == "/":
-        forms.append(r"\\/")
-    if char == " ":
-        forms.append(r"\+")
-    if char != "\\":
-        forms.append(re.escape(char))
-    return f"(?:{'|'.join(forms)})"
-
-
-def _any_base64_form(char: str) -> str:
-    match char:
-        case "+":
-            return f"(?:-|{_any_form(char)})"
-        case "/":
-            return f"(?:_|{_any_form(char)})"
-        case _:
-            return char
-
-
-def _base64_cores(value: str) -> Iterable[str]:
-    """Return the part of a value's base64 that no neighbour changes, for each of 3 alignments."""
-    raw = value.encode("utf-8", "surrogatepass")
-    if len(raw) < SHORTEST_BASE64_BYTES:
-        return
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + raw).decode()
-        # A character carries 6 bits: those that also carry a neighbour's bits are left out.
-        yield encoded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]

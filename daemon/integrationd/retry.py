@@ -5,6 +5,9 @@ from typing import Protocol
 
 from integrationd.sdk.provider import QuerySchedule
 
+# By this share a wait that is asked for is shorter or longer.
+WAIT_JITTER = 0.1
+
 
 class Jitter(Protocol):
     """The source of randomness; ``random.Random`` is one."""
@@ -24,6 +27,7 @@ class RetryPolicy:
         factor: Each further wait may be this many times as long as the one before; at least 1.
         cap_s: The longest wait of all, in seconds.
         give_up_after_s: Seconds after acceptance at which the call fails.
+        waits_s: The wait after each try, in place of the backoff; the last one stays.
     """
 
     attempts: int = 5
@@ -31,6 +35,7 @@ class RetryPolicy:
     factor: float = 2.0
     cap_s: float = 900.0
     give_up_after_s: float = 72 * 3600.0
+    waits_s: tuple[float, ...] = ()
 
 
 def backoff_s(tries: int, policy: RetryPolicy, jitter: Jitter) -> float:
@@ -48,8 +53,11 @@ def backoff_s(tries: int, policy: RetryPolicy, jitter: Jitter) -> float:
         jitter: Where the draw comes from.
 
     Returns:
-        Seconds, from 0 to ``policy.cap_s``.
+        Seconds, from 0 to ``policy.cap_s``; near the wait that is asked for, where one is.
     """
+    if policy.waits_s:
+        wait_s = policy.waits_s[min(max(tries, 1), len(policy.waits_s)) - 1]
+        return jitter.uniform(wait_s * (1 - WAIT_JITTER), wait_s * (1 + WAIT_JITTER))
     longest_s = _grown_s(policy.first_s, policy.factor, tries - 1, policy.cap_s)
     return jitter.uniform(0.0, longest_s)
 

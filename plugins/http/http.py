@@ -299,12 +299,15 @@ class Http(Provider):
 
         Raises:
             PermissionError: The credentials were refused.
+            ConnectionError: The server has a fault of its own.
         """
         request = HttpRequest(method="GET", path=self.config.test_path)
         response = await ctx.http.send(self._signed(request, ctx))
         answer = f"GET {self.config.test_path} was answered with {response.status_code}"
         if response.status_code in {401, 403}:
             raise PermissionError(f"the credentials were refused: {answer}")
+        if response.is_server_error:
+            raise ConnectionError(f"the server is at fault: {answer}")
         return answer
 
     def unsupported(self, operation: str, request: HttpRequest) -> str | None:

@@ -44,6 +44,21 @@ class Console(Provider):
 
         stream: Literal["stdout", "stderr"] = "stdout"
 
+    async def test_connection(self, ctx: Context) -> str:
+        """Say where lines go, and write none.
+
+        Raises:
+            ConnectionError: Nobody reads them at the moment, or the stream is closed.
+        """
+        name = self.config.stream
+        try:
+            has_room = _has_room(name)
+        except (OSError, ValueError) as error:
+            raise ConnectionError(f"{name} of the daemon cannot be written: {error}") from error
+        if not has_room:
+            raise ConnectionError(f"nobody reads {name} of the daemon at the moment")
+        return f"lines go to {name} of the daemon"
+
     # Nothing here is repeat-safe: as with a gateway, a second line is a second message.
 
     @operation("sms.send", repeat_safe=False)
@@ -114,13 +129,21 @@ class Console(Provider):
 
 def _write_now(name: str, data: bytes) -> int:
     """Write as much as the stream takes now, and say how many bytes that was."""
+    return os.write(_descriptor(name), data) if _has_room(name) else 0
+
+
+def _has_room(name: str) -> bool:
+    poll = select.poll()
+    poll.register(_descriptor(name), select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _descriptor(name: str) -> int:
     stream = getattr(sys, name)
     if stream is None:
         raise ValueError("it was closed before the daemon started")
-    descriptor = stream.fileno()
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return os.write(descriptor, data) if poll.poll(0) else 0
+    descriptor: int = stream.fileno()
+    return descriptor
 
 
 def _reference(ctx: Context) -> str:

@@ -44,7 +44,7 @@ async def test_thousand_calls_are_taken_and_one_more_is_not(idle: ApiWorld) -> N
         ({**HOLD, "priority": "urgent"}, "invalid", "/calls/2/priority"),
         ({**HOLD, "payload": {"script": []}}, "invalid", "/calls/2/payload/script"),
         ({**HOLD, "metadata": 7}, "invalid", "/calls/2/metadata"),
-        ({**HOLD, "tenant": "school"}, "not_available", "/calls/2/tenant"),
+        ({**HOLD, "tenant": "school"}, "no_such_tenant", "/calls/2/tenant"),
         ({**HOLD, "ordering_key": "k"}, "not_available", "/calls/2/ordering_key"),
         ({**HOLD, "expires_in": -1}, "invalid", "/calls/2/expires_in"),
         ({**HOLD, "connection": "nobody"}, "not_configured", "/calls/2/connection"),

@@ -179,8 +179,8 @@ async def test_key_is_refused_from_the_moment_on_that_it_expires(tmp_path: Path)
         ({"name": "bootstrap"}, 409, "name_taken", "/name"),
         ({"name": "taken"}, 409, "name_taken", "/name"),
         ({"role": "owner"}, 422, "invalid", "/role"),
-        ({"tenant": "north"}, 422, "not_available", "/tenant"),
-        ({"tenant": ""}, 422, "not_available", "/tenant"),
+        ({"tenant": "north"}, 422, "no_such_tenant", "/tenant"),
+        ({"tenant": ""}, 422, "no_such_tenant", "/tenant"),
         ({"expires_in": 0}, 422, "invalid", "/expires_in"),
         ({"expires_in": -1}, 422, "invalid", "/expires_in"),
         ({"expires_in": 1e12}, 422, "invalid", "/expires_in"),
@@ -230,7 +230,10 @@ async def test_admin_of_one_tenant_deals_with_its_keys_only(idle: ApiWorld) -> N
     own = await made(idle.client, "own", role="admin", tenant="default")
     other = await made(idle.client, "other")
     async with holder(idle, own) as client:
-        for_all = await client.post("/v1/keys", json={"name": "all", "role": "read"})
+        unsaid = (await client.post("/v1/keys", json={"name": "unsaid", "role": "read"})).json()
+        foreign = await client.post(
+            "/v1/keys", json={"name": "foreign", "role": "read", "tenant": "north"}
+        )
         below = await made(client, "below", tenant="default")
         listed = (await client.get("/v1/keys")).json()["items"]
         refused = [
@@ -238,8 +241,9 @@ async def test_admin_of_one_tenant_deals_with_its_keys_only(idle: ApiWorld) -> N
             await client.post(f"/v1/keys/{other['id']}/rotate"),
         ]
 
-    assert code_of(for_all, 403) == "tenant_not_allowed"
-    assert [one["name"] for one in listed] == [below["name"], "own"]
+    assert unsaid["tenant"] == "default"
+    assert code_of(foreign, 422) == "no_such_tenant"
+    assert [one["name"] for one in listed] == [below["name"], "unsaid", "own"]
     assert {code_of(answer, 404) for answer in refused} == {"no_such_key"}
     assert await status_with(idle, other) == 200
 

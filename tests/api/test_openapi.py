@@ -9,12 +9,13 @@ from tests.api.world import ApiWorld
 
 from integrationd.api.app import _not_available
 from integrationd.api.openapi import document
+from integrationd.api.users.prefix import PREFIX, of_ours
 from integrationd.sdk import CATALOGUE, Contract, Result
 from integrationd.sdk.contract import Request
 
-# The hot route has no Route; the short form stands in the document once for each contract.
+# The hot route has no Route; short forms stand in the document once for each contract.
 BY_HAND = {("post", "/v1/calls")}
-TEMPLATE = ("post", "/v1/{category}/{verb}")
+TEMPLATES = {("post", "/v1/{category}/{verb}"), ("post", f"{PREFIX}{{category}}/{{verb}}")}
 
 
 async def told(world: ApiWorld) -> dict[str, Any]:
@@ -47,10 +48,11 @@ async def test_document_tells_of_the_routes_that_exist_and_no_others(idle: ApiWo
     listed = {(method, path) for path, methods in paths.items() for method in methods}
     plugins = idle.registry.versions.values()
     operations = {*CATALOGUE, *(name for plugin in plugins for name in plugin.operations)}
-    short = {("post", f"/v1/{name.replace('.', '/')}") for name in operations}
+    paths_of = [f"/v1/{name.replace('.', '/')}" for name in operations]
+    short = {("post", path) for one in paths_of for path in (one, of_ours(one))}
 
     assert short <= listed
-    assert listed - short == served(idle) - {TEMPLATE}
+    assert listed - short == served(idle) - TEMPLATES
 
 
 async def test_document_names_everything_once_and_all_that_it_refers_to(idle: ApiWorld) -> None:

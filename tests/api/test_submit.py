@@ -126,7 +126,7 @@ async def test_own_reference_is_taken_once_per_connection(idle: ApiWorld) -> Non
 @pytest.mark.parametrize(
     ("body", "code", "pointer"),
     [
-        (hold(tenant="school"), "not_available", "/tenant"),
+        (hold(tenant="school"), "no_such_tenant", "/tenant"),
         (hold(ordering_key="k"), "not_available", "/ordering_key"),
         (hold(colour="red"), "invalid", "/colour"),
         (hold(**{"a/b~c": 1}), "invalid", "/a~1b~0c"),
@@ -276,7 +276,7 @@ async def test_short_form_without_a_body_has_an_empty_payload(idle: ApiWorld) ->
         ("idempotency_key=k", 400, "unknown_option"),
         ("priority=low&priority=low", 400, "doubled_option"),
         ("priority=urgent", 422, "invalid"),
-        ("tenant=school", 422, "not_available"),
+        ("tenant=school", 422, "no_such_tenant"),
         ("ordering_key=k", 422, "not_available"),
         ("expires_in=nan", 422, "invalid"),
         ("expires_in=inf", 422, "invalid"),

@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 import httpx2
+from tests.api.directory_at_hand import AtHand, live_directory
 
 from integrationd.api.accept import Acceptor
 from integrationd.api.app import Api
 from integrationd.api.auth import Access
+from integrationd.api.event_streams import EventStreams
 from integrationd.api.held_keys import HeldKeys
 from integrationd.api.parts import Parts
 from integrationd.api.ports import ConfigStatus, ReloadReport
@@ -22,12 +24,16 @@ from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus
 from integrationd.journal import Journal, Kept, Retention, StoredWebhook
 from integrationd.masking import Masker
-from integrationd.registry import ConnectionSpec, Registry, builtin_plugins, load_plugins
+from integrationd.registry import ConnectionSpec, Registry, Tenants, builtin_plugins, load_plugins
 from integrationd.registry import plugin_files as files_in
+from integrationd.registry.tokens import Tokens
 from integrationd.settings import Settings
+from integrationd.supervisor.authorisations import Authorisations, Keeping
 from integrationd.supervisor.live_vault import LiveVault
 from integrationd.supervisor.place import Place
 from integrationd.supervisor.secrets import Vault
+from integrationd.supervisor.snapshot import Snapshot
+from integrationd.supervisor.subscribers import subscribers_of
 from integrationd.telemetry import Metrics
 from integrationd.vault import MasterSource
 
@@ -67,7 +73,9 @@ class Unchanging:
     def status(self) -> ConfigStatus:
         return ConfigStatus(file="integrationd.toml", state="applied", applied_at_ms=0)
 
-    async def reload(self, cause: str, *, again: bool = True) -> ReloadReport:
+    async def reload(
+        self, cause: str, *, again: bool = True, by: str | None = None
+    ) -> ReloadReport:
         return ReloadReport(outcome="unchanged")
 
     async def preview(self) -> ReloadReport:
@@ -97,12 +105,19 @@ class ApiWorld:
 
     Attributes:
         access: Who may call.
+        authorisations: What people consent to.
+        authorised: The connections that somebody has authorised.
         app: The ASGI app.
         client: A client of it.
         held_keys: The API keys in force.
+        tenants: Those in force.
+        tokens: The access tokens of connections.
         delivery: What sends; :meth:`running` runs it.
+        directory: Tenants and connections, and what is done to them.
         journal: Where calls are.
         plugin: The rehearsal provider class, with its counters.
+        streams: Streams of the event log.
+        subscribers: Who is told of which events.
         waiters: Wakes requests that wait.
     """
 
@@ -115,9 +130,13 @@ class ApiWorld:
         loaded = load_plugins([*files_in([builtin_plugins()]), REHEARSAL], clock)
         assert not loaded.faults, loaded.faults
         self.plugin: Any = loaded.versions["rehearsal"].provider
-        self.registry = Registry(loaded)
+        self.tokens = Tokens(clock, random.Random(7), masker.exchange)
+        self.registry = Registry(loaded, self.tokens)
+        self.tokens.look_after(self.registry.connections)
+        self.authorised: list[str] = []
         self.settings = Settings.model_validate(settings)
         kept = Kept(calls_ms=30 * DAY_MS, attempts_ms=30 * DAY_MS, events_ms=30 * DAY_MS)
+        self.tenants = Tenants(self.settings.tenants)
         self.delivery = Delivery(
             Surroundings(
                 journal=self.journal,
@@ -128,15 +147,42 @@ class ApiWorld:
                 clock=clock,
                 maskers=dict.fromkeys(self.settings.connections, masker),
                 jitter=random.Random(7),
+                defaults_of=self.tenants.defaults,
             )
         )
         self.waiters = Waiters(bus, clock)
+        self.streams = EventStreams(self.journal.events, bus, clock)
         place = Place(self.delivery)
         self.held_keys = HeldKeys(KEY, self.journal.api_keys, bus, clock)
         self.access = Access(self.held_keys, {}, "api.key", clock)
         configuration = Unchanging(self.settings)
         source = MasterSource(f"file:{directory / 'master.key'}", None, {})
         vault = Vault(self.journal.secrets, source, masker.learn, lambda _notice: None)
+        self.authorisations = Authorisations(
+            self.tokens,
+            Keeping(self.journal, vault, self.registry, clock),
+            INSTANCE_KEY,
+            masker,
+            self._on_authorised,
+        )
+        self.authorisations.settings = lambda: self.settings
+        self.directory, reloader = live_directory(
+            AtHand(
+                place=directory,
+                settings=self.settings,
+                plugins=loaded,
+                registry=self.registry,
+                journal=self.journal,
+                vault=vault,
+                routing=self.delivery.routing,
+                bus=bus,
+                clock=clock,
+            ),
+            self._take_over,
+        )
+        self.subscribers = subscribers_of(
+            self.journal, vault, reloader, self.delivery.feeds, bus, clock
+        )
         parts = Parts(
             journal=self.journal,
             registry=self.registry,
@@ -145,7 +191,14 @@ class ApiWorld:
             configuration=configuration,
             hooks=Unhooked(),
             vault=LiveVault(vault, configuration),
-            submitter=Submitter(Acceptor(self.journal, place, clock), self.journal, self.waiters),
+            directory=self.directory,
+            authorisations=self.authorisations,
+            submitter=Submitter(
+                Acceptor(self.journal, place, self.tenants, clock), self.journal, self.waiters
+            ),
+            subscriptions=self.subscribers,
+            streams=self.streams,
+            tenants=self.tenants,
             held_keys=self.held_keys,
             masker=masker,
             metrics=self.metrics,
@@ -183,8 +236,16 @@ class ApiWorld:
                 group.start_soon(self.delivery.run)
                 yield
                 self.waiters.close()
+                self.app.end_streams()
                 self.delivery.drain()
             beside.cancel_scope.cancel()
+
+    def _take_over(self, snapshot: Snapshot) -> None:
+        self.tenants.use(snapshot.settings.tenants)
+        self.delivery.use(snapshot.delivered, snapshot.maskers(), snapshot.by_hand)
+
+    async def _on_authorised(self, connection: str, _by: str) -> None:
+        self.authorised.append(connection)
 
     def _specs(self) -> list[ConnectionSpec]:
         return [
@@ -195,6 +256,7 @@ class ApiWorld:
                 config=one.config,
                 timeout_s=one.limits(self.settings.delivery).timeout_s,
                 enabled=one.enabled,
+                tenant=one.tenant,
             )
             for name, one in self.settings.connections.items()
         ]

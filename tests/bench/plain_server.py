@@ -33,10 +33,12 @@ from integrationd.registry import (
     Connection,
     ConnectionSpec,
     Registry,
+    Tenants,
     builtin_plugins,
     load_plugins,
     plugin_files,
 )
+from integrationd.settings import Settings
 from integrationd.supervisor import SWITCH_INTERVAL_S
 
 GIVE_UP_AFTER_S = 3 * 86_400.0
@@ -77,8 +79,9 @@ async def _serve(key: str, config: Mapping[str, Any]) -> None:
         ]
     )
     journal = cast("Journal", _Forgetful())
-    place = cast("Placement", _Place(Routing(registry, {})))
-    submitter = Submitter(Acceptor(journal, place, clock), journal, Waiters(Bus(), clock))
+    place = cast("Placement", _Place(Routing(registry, Settings())))
+    acceptor = Acceptor(journal, place, Tenants(), clock)
+    submitter = Submitter(acceptor, journal, Waiters(Bus(), clock))
     access = Access(HeldKeys(key, cast("KeyStore", None), Bus(), clock), {}, "api.key", clock)
     listener = bind_tcp("127.0.0.1:0")
     server = ApiServer(_application(submitter, access), [listener])
@@ -92,10 +95,12 @@ async def _serve(key: str, config: Mapping[str, Any]) -> None:
 
 def _application(submitter: Submitter, access: Access) -> Starlette:
     async def post_call(request: Request) -> Response:
-        access.identify(request.scope)
+        caller = access.identify(request.scope)
         headers = request.headers
         body = await request.body()
-        reply = await submitter.one(body, headers.get("prefer"), headers.get("idempotency-key"))
+        reply = await submitter.one(
+            caller, body, headers.get("prefer"), headers.get("idempotency-key")
+        )
         return reply.as_response()
 
     return Starlette(routes=[Route("/v1/calls", post_call, methods=["POST"])])

@@ -60,7 +60,7 @@ def test_calls_pass_filters_on(command: CommandLine, daemon: Playback) -> None:
 
     result = command(
         *("calls", "--state", "failed", "--operation", "sms.send", "--connection", "a b"),
-        *("--reference", "invoice:4:2", "--limit", "7"),
+        *("--tenant", "acme", "--reference", "invoice:4:2", "--limit", "7"),
     )
 
     assert result.stdout == "No calls.\n"
@@ -71,6 +71,7 @@ def test_calls_pass_filters_on(command: CommandLine, daemon: Playback) -> None:
         ("reference_id", "4:2"),
         ("reference_type", "invoice"),
         ("state", "failed"),
+        ("tenant", "acme"),
     ]
 
 

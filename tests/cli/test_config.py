@@ -111,6 +111,43 @@ def test_check_names_the_place_of_a_problem(
     assert alone("config", "check", written(tmp_path, content)).exit_code == Exit.CONFIG
 
 
+def door(directory: Path, url: str, secret: str) -> str:
+    """Return ``[app]`` with a secret in a file of its own, if there is any."""
+    path = directory / "app.secret"
+    if secret:
+        path.write_text(secret)
+        path.chmod(0o600)
+    return f'[app]\nevents_url = "{url}"\nsecret = "file:{path}"\n'
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "told"),
+    [
+        ("http://127.0.0.1:3000/", "", "app.secret: "),
+        ("http://127.0.0.1:3000/", "whsec_abc", "app: what follows whsec_ in a secret is"),
+        ("http://user@127.0.0.1/", f"whsec_{'A' * 40}", "app"),
+    ],
+)
+def test_check_names_what_is_wrong_with_the_apps_own_door_as_it_was_written(
+    alone: CommandLine, tmp_path: Path, url: str, secret: str, told: str
+) -> None:
+    result = alone("config", "check", written(tmp_path, door(tmp_path, url, secret)))
+
+    assert result.exit_code == Exit.CONFIG
+    assert f"\n  {told}" in result.stderr
+    assert "subscription" not in result.stderr
+
+
+def test_check_counts_no_connection_that_nobody_wrote(alone: CommandLine, tmp_path: Path) -> None:
+    app = door(tmp_path, "unix:/run/app.sock", f"whsec_{'A' * 40}")
+
+    found = as_json(alone, written(tmp_path, CONSOLE + app))
+
+    assert found["ok"] is True
+    assert [one["id"] for one in found["connections"]] == ["console"]
+    assert "webhook.send" in found["unserved"]
+
+
 def test_check_warns_of_operations_that_several_connections_can_do(
     alone: CommandLine, tmp_path: Path
 ) -> None:

@@ -60,6 +60,14 @@ def test_keys_are_a_table_with_whole_ids(
     assert rows[4].endswith(f"replaced by {OTHER_ID}, ends in 60 min")
 
 
+def test_keys_of_one_tenant_are_asked_for(command: CommandLine, daemon: Playback) -> None:
+    daemon.play(page())
+
+    command("keys", "list", "--tenant", "acme")
+
+    assert daemon.asked[0].path == "/v1/keys?limit=50&tenant=acme"
+
+
 def test_no_keys_are_said_to_be_none(command: CommandLine, daemon: Playback) -> None:
     daemon.play(page())
 

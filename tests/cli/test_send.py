@@ -42,13 +42,23 @@ def test_send_passes_every_option_on_as_the_api_reads_it(
     command(
         *("send", "sms.send", '{"to": "x"}', "--connection", "console", "--priority", "high"),
         *("--not-before", "2026-01-31T18:00", "--expires-in", "1h30m", "--reference", "invoice:42"),
-        *("--metadata", '{"n": 1.10}', "--on-uncertain", "hold", "--idempotency-key", "k-1"),
+        *(
+            "--tenant",
+            "acme",
+            "--metadata",
+            '{"n": 1.10}',
+            "--on-uncertain",
+            "hold",
+            "--idempotency-key",
+            "k-1",
+        ),
     )
 
     asked = daemon.asked[0]
     without_metadata = asked.body.replace(b'"metadata":{"n": 1.10},', b"")
     request = msgspec.json.decode(without_metadata, type=CallRequest)
     assert asked.headers["idempotency-key"] == "k-1"
+    assert request.tenant == "acme"
     assert (request.connection, request.priority, request.on_uncertain) == (
         "console",
         "high",

@@ -1,6 +1,7 @@
 """A world whose configuration and plugins change while calls flow."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,7 +9,7 @@ from typing import Any, TypeAlias
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
-from tests.delivery.world import World
+from tests.delivery.world import CALLER, World
 from tests.virtual_time import VirtualLoop, run_virtually
 
 from integrationd.api.schemas import CallRequest
@@ -129,7 +130,8 @@ class LiveWorld(World):
 
     def renew_by(self, renew: Any) -> None:
         """Ask ``renew`` whether newer credentials are in force."""
-        self.delivery._common.attempts._renew = renew
+        attempts = self.delivery._common.attempts
+        attempts._means = dataclasses.replace(attempts._means, renew=renew)
 
     async def submit(
         self, count: int = 1, operation: str = "desk.send", takes_s: float = 0.0, **options: Any
@@ -139,7 +141,7 @@ class LiveWorld(World):
         requests = [
             CallRequest(operation=operation, payload=payload, **options) for _ in range(count)
         ]
-        receipts = await self._acceptor.accept(requests)
+        receipts = await self._acceptor.accept(requests, CALLER)
         return [receipt.call for receipt in receipts if receipt.call is not None]
 
     async def states(self, calls: list[Call]) -> set[str]:

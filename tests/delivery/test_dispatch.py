@@ -109,9 +109,10 @@ def test_calls_claimed_while_the_breaker_opens_are_given_back(play: Play) -> Non
                 world.delivery._terms["stage"],
                 world.delivery.gate("stage"),
                 Common(
-                    slots=Slots(8, lambda: None),
+                    slots=Slots(8),
                     leases=cast("Leases", OpeningLeases(world)),
                     attempts=cast("Attempts", None),
+                    feeds=world.delivery._dispatcher.feeds,
                     clock=world.clock,
                     tell_due=lambda _lane, _due_ms: None,
                     tell_room=lambda _connection: None,

@@ -64,7 +64,8 @@ def test_calls_of_a_connection_that_vanishes_stay_pending_with_the_reason(live: 
         assert await world.states(pinned[1:]) == {"pending"}
         left = (await world.journal.calls.detail(pinned[1].id)).call
         assert world.delivery.routing.why_none(left) == (
-            "Its connection 'desk' is not configured or is switched off."
+            "Its connection 'desk' is not configured or is switched off. It goes as soon as that is"
+            " there again."
         )
         assert left.attempts == 0
         with pytest.raises(UnprocessableError, match="no connection 'desk'"):

@@ -11,17 +11,19 @@ import msgspec
 from tests.virtual_time import VirtualClock, VirtualLoop
 
 from integrationd.api.accept import Acceptor
+from integrationd.api.roles import Caller, Role
 from integrationd.api.schemas import CallRequest
 from integrationd.call import Call, CallState
 from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus, CallChanged
 from integrationd.journal import CallDetail, Journal, Kept, Retention
-from integrationd.registry import ConnectionSpec, Registry, load_plugins
+from integrationd.registry import ConnectionSpec, Registry, Tenants, load_plugins
 from integrationd.settings import Settings
 
 REHEARSAL = Path(__file__).parent.parent / "plugin_files" / "rehearsal.py"
 KEY = b"k" * 32
 DAY_MS = 86_400_000
+CALLER = Caller("uid:0", Role.ADMIN)
 
 
 class World:
@@ -33,9 +35,25 @@ class World:
         journal: A real one.
         delivery: What is tested.
         plugin: The rehearsal provider class, with its counters.
+        tenants: Whose calls are taken.
+
+    Args:
+        directory: Where the journal is.
+        loop: What makes time pass.
+        beside: Connections of the rehearsal beside ``stage``, with their settings.
+        delivery: ``[delivery]``.
+        connection: Settings of ``stage``.
     """
 
-    def __init__(self, directory: Path, loop: VirtualLoop, **connection: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        loop: VirtualLoop,
+        *,
+        beside: Mapping[str, Any] | None = None,
+        delivery: Mapping[str, Any] | None = None,
+        **connection: Any,
+    ) -> None:
         self.bus = Bus()
         self._changed = anyio.Event()
         self.bus.subscribe(CallChanged, lambda _event: self._changed.set())
@@ -47,7 +65,13 @@ class World:
         self.plugin: Any = loaded.versions["rehearsal"].provider
         self.registry = Registry(loaded)
         self.settings = Settings.model_validate(
-            {"connections": {"stage": {"provider": "rehearsal", **connection}}}
+            {
+                "delivery": delivery or {},
+                "connections": {
+                    name: {"provider": "rehearsal", **settings}
+                    for name, settings in {"stage": connection, **(beside or {})}.items()
+                },
+            }
         )
         kept = Kept(calls_ms=30 * DAY_MS, attempts_ms=30 * DAY_MS, events_ms=30 * DAY_MS)
         self.delivery = Delivery(
@@ -62,7 +86,8 @@ class World:
                 jitter=random.Random(7),
             )
         )
-        self._acceptor = Acceptor(self.journal, _Placement(self.delivery), self.clock)
+        self.tenants = Tenants()
+        self._acceptor = Acceptor(self.journal, _Placement(self.delivery), self.tenants, self.clock)
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -112,7 +137,7 @@ class World:
             )
             for payload in payloads
         ]
-        receipts = await self._acceptor.accept(requests)
+        receipts = await self._acceptor.accept(requests, CALLER)
         return [receipt.call for receipt in receipts if receipt.call is not None]
 
     async def until(self, call: Call, *states: CallState, within_s: float = 1e6) -> CallDetail:

@@ -22,7 +22,7 @@ from tests.journal.cases import (
     sent,
 )
 
-from integrationd.call import Call, CallState, Lease
+from integrationd.call import DEFAULT_TENANT, Call, CallState, Lease
 from integrationd.errors import IntegrationdError, JournalError
 from integrationd.journal import CallFilter, Journal
 from integrationd.sdk import outcome as said
@@ -91,7 +91,7 @@ class Reading:
         await self.tried("leased", self.leases("leased", journal.leases.leased(None, 99)))
         due = journal.leases.claim(LANE, CONNECTION, 99, LEASE_MS)
         await self.tried("claim", self.claimed("claim", due))
-        ask = journal.leases.claim_to_ask(CONNECTION, 99, LEASE_MS)
+        ask = journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 99, LEASE_MS)
         await self.tried("ask", self.claimed("ask", ask))
 
     async def tried(self, what: str, reading: Awaitable[None]) -> None:

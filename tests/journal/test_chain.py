@@ -26,6 +26,7 @@ from tests.journal.cases import (
     sent,
 )
 
+from integrationd.call import pinned_lane
 from integrationd.errors import ConflictError
 from integrationd.journal import Journal, Kept, Retention, Transaction
 from integrationd.sdk import outcome as said
@@ -162,7 +163,7 @@ async def test_pruning_keeps_a_signed_anchor_from_which_the_chain_verifies(
     assert await prune(journal, clock) > 0
 
     rows, anchor = read(path)
-    assert [row[0] for row in rows] == [5]
+    assert [(row[0], row[2]) for row in rows] == [(5, "call.completed"), (6, "journal.pruned")]
     assert anchor is not None
     assert anchor[:2] == (4, before[-1][7])
     assert is_whole(rows, anchor)
@@ -186,7 +187,8 @@ async def test_chain_goes_on_from_the_anchor_after_further_pruning(
             await prune(journal, clock)
 
     rows, anchor = read(path)
-    assert [row[0] for row in rows] == [9]
+    # The newest stays: it tells which attempts went.
+    assert (rows[-1][0], rows[-1][2]) == (12, "journal.pruned")
     assert is_whole(rows, anchor)
 
 
@@ -194,23 +196,26 @@ async def test_attempts_ride_in_the_next_event_of_their_call(
     journal: Journal, path: Path, clock: FakeClock
 ) -> None:
     call = await accept(journal, new())
-    for lane in (LANE, "@main", "@main"):
+    pinned = pinned_lane("main", "default")
+    for lane in (LANE, pinned, pinned):
         lease = await claim_one(journal, lane)
         later = sent(lease, said.Retryable(reason="busy", detail="Try later."), clock.now_ms())
         await journal.leases.settle(lease, later, attempt_of(lease, "retryable"))
         await clock.advance(10)
-    await complete(journal, await claim_one(journal, "@main"))
+    await complete(journal, await claim_one(journal, pinned))
 
     (event,) = await journal.events.after(0, 10)
     with raw(path) as db:
         stored = db.execute(
-            "SELECT call_id, kind, number, connection, provider, plugin_digest, started_at_ms,"
+            "SELECT seq, call_seq, call_id, tenant, operation, kind, number, connection,"
+            " provider, plugin_digest, started_at_ms,"
             " duration_ms, outcome, reason, detail, sent, status_code, request, response, rule,"
             " digest, event_seq FROM attempt ORDER BY seq"
         ).fetchall()
-    digests = [hashlib.sha256(msgspec.msgpack.encode(list(row[:16]))).digest() for row in stored]
-    assert [row[16] for row in stored] == digests
-    assert [row[17] for row in stored] == [event.seq] * 4
+    packed = [b"attempt" + msgspec.msgpack.encode(list(row[:20])) for row in stored]
+    digests = [hmac.new(KEY, one, hashlib.sha256).digest() for one in packed]
+    assert [row[20] for row in stored] == digests
+    assert [row[21] for row in stored] == [event.seq] * 4
     assert event.call_id == call.id
     assert decoded(event.data.encode())["attempts"] == [digest.hex() for digest in digests]
 
@@ -221,7 +226,7 @@ async def test_each_attempt_rides_once(journal: Journal, clock: FakeClock) -> No
     taken = sent(lease, said.Accepted(reference="r"), clock.now_ms())
     await journal.leases.settle(lease, taken, attempt_of(lease, "accepted"))
     await clock.advance(60)
-    (asking,), _ = await journal.leases.claim_to_ask("main", 1, 1000)
+    (asking,), _ = await journal.leases.claim_to_ask("main", "default", 1, 1000)
     await complete_by_asking(journal, asking, clock)
 
     waiting, completed = await journal.events.after(0, 10)

@@ -217,24 +217,27 @@ async def waiting(journal: Journal, clock: FakeClock, calls: int = 1) -> None:
 
 async def test_asking_leases_a_call_without_moving_it(journal: Journal, clock: FakeClock) -> None:
     await waiting(journal, clock)
-    assert await journal.leases.connections_to_ask() == [CONNECTION]
-    assert await journal.leases.claim_to_ask(CONNECTION, 5, LEASE_MS) == ([], START_MS + 10_000)
+    assert await journal.leases.to_ask() == [(CONNECTION, DEFAULT_TENANT)]
+    assert await journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 5, LEASE_MS) == (
+        [],
+        START_MS + 10_000,
+    )
     await clock.advance(10)
 
-    (lease,), next_ms = await journal.leases.claim_to_ask(CONNECTION, 5, LEASE_MS)
+    (lease,), next_ms = await journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 5, LEASE_MS)
 
     assert lease.kind is AttemptKind.QUERY
     assert (lease.call.state, lease.call.tries) == (CallState.WAITING, 1)
     assert next_ms is None
-    assert await journal.leases.claim_to_ask(CONNECTION, 5, LEASE_MS) == ([], None)
-    assert await journal.leases.connections_to_ask() == []
+    assert await journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 5, LEASE_MS) == ([], None)
+    assert await journal.leases.to_ask() == []
 
 
 async def test_asking_goes_on_until_there_is_an_answer(journal: Journal, clock: FakeClock) -> None:
     await waiting(journal, clock)
     for finding in (said.Pending(), said.CannotTell(), said.Done(result={"ok": True})):
         await clock.advance(60)
-        ((lease,), _) = await journal.leases.claim_to_ask(CONNECTION, 5, LEASE_MS)
+        ((lease,), _) = await journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 5, LEASE_MS)
         settlement = asked(lease, finding, clock.now_ms())
         assert await journal.leases.settle(lease, settlement, attempt_of(lease)) is None
 
@@ -251,7 +254,7 @@ async def test_asking_takes_no_more_than_the_limit_and_the_longest_due_first(
         await clock.advance(1)
     await clock.advance(60)
 
-    leases, next_ms = await journal.leases.claim_to_ask(CONNECTION, 3, LEASE_MS)
+    leases, next_ms = await journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 3, LEASE_MS)
 
     assert [lease.call.seq for lease in leases] == [1, 2, 3]
     assert next_ms == START_MS + 13_000

@@ -22,7 +22,7 @@ from tests.journal.cases import (
     sent,
 )
 
-from integrationd.call import Call
+from integrationd.call import DEFAULT_TENANT, Call
 from integrationd.errors import DamagedError
 from integrationd.events import Bus, CallDamaged
 from integrationd.journal import CallFilter, Journal
@@ -223,7 +223,7 @@ async def test_asking_goes_on_beside_a_damaged_call(
     damage(path, table, column, f"seq = {calls[1].seq}", random.Random(4))
     await clock.advance(60)
 
-    leases, next_ms = await journal.leases.claim_to_ask(CONNECTION, 10, LEASE_MS)
+    leases, next_ms = await journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 10, LEASE_MS)
 
     assert [lease.call.id for lease in leases] == [calls[0].id, calls[2].id]
     assert next_ms is None

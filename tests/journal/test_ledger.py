@@ -156,9 +156,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.note(lease.call)
         return found
 
-    @rule(target=leases, connection=st.sampled_from(CONNECTIONS))
-    def claim_to_ask(self, connection: str) -> Any:
-        found, _ = self.do(self.journal.leases.claim_to_ask(connection, 5, LEASE_MS))
+    @rule(target=leases, connection=st.sampled_from(CONNECTIONS), tenant=st.sampled_from(TENANTS))
+    def claim_to_ask(self, connection: str, tenant: str) -> Any:
+        found, _ = self.do(self.journal.leases.claim_to_ask(connection, tenant, 5, LEASE_MS))
         return multiple(*found)
 
     @rule(lease=consumes(leases), outcome=OUTCOMES, finding=FINDINGS)
@@ -176,10 +176,12 @@ class LedgerMachine(RuleBasedStateMachine):
         for lease in self.claimed(connection, 2):
             self.settle_as(lease, sent(lease, outcome, self.clock.now_ms()))
 
-    @rule(connection=st.sampled_from(CONNECTIONS), finding=FINDINGS)
-    def ask(self, connection: str, finding: said.Finding) -> None:
+    @rule(
+        connection=st.sampled_from(CONNECTIONS), tenant=st.sampled_from(TENANTS), finding=FINDINGS
+    )
+    def ask(self, connection: str, tenant: str, finding: said.Finding) -> None:
         self.do(self.clock.advance(120))
-        leases, _ = self.do(self.journal.leases.claim_to_ask(connection, 2, LEASE_MS))
+        leases, _ = self.do(self.journal.leases.claim_to_ask(connection, tenant, 2, LEASE_MS))
         for lease in leases:
             self.settle_as(lease, asked(lease, finding, self.clock.now_ms()))
 

@@ -1,12 +1,15 @@
 """The high-water mark: commits that the disk has dropped are noticed, and nothing else is."""
 
+import hmac
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
-from tests.journal.cases import accept, claim_one, complete, copied, new, opened
+from tests.journal.cases import KEY, accept, claim_one, complete, copied, new, opened
 
 from integrationd.journal import Journal
-from integrationd.journal.mark import Mark, MarkFile
+from integrationd.journal.mark import Mark, MarkFile, Trust, read_mark
 
 
 def wal_of(path: Path) -> Path:
@@ -43,7 +46,7 @@ async def test_mark_stays_silent_after_a_kill(path: Path, tmp_path: Path) -> Non
 async def test_mark_raises_the_alarm_when_the_log_is_lost(path: Path, tmp_path: Path) -> None:
     async with opened(path) as journal:
         await fill(journal)
-        mark = journal._mark.read() if journal._mark else Mark()
+        mark, _ = read_mark(mark_of(path), KEY)
         left = copied(path, tmp_path / "killed")
     wal_of(left).unlink()
 
@@ -51,7 +54,8 @@ async def test_mark_raises_the_alarm_when_the_log_is_lost(path: Path, tmp_path: 
         alarm = journal.status().alarm
         found = (await journal.rows("SELECT seq FROM commit_mark"))[0][0]
         assert found < mark.commit
-        assert f"it ends at commit {found} and event 0" in alarm
+        # The one that opening it anew has made, to tell of the loss.
+        assert f"it ends at commit {found - 1} and event 0" in alarm
         assert f"but commit {mark.commit} and event {mark.event} had been made durable" in alarm
         # It is served all the same, and nothing is made new.
         assert journal.condition == "ready"
@@ -143,40 +147,84 @@ async def test_mark_below_the_journal_is_normal(path: Path, tmp_path: Path) -> N
         assert journal.status().alarm == ""
 
 
-@pytest.mark.parametrize("torn", ["empty", "cut", "flipped", "foreign", "missing"])
-async def test_torn_mark_is_ignored(path: Path, torn: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ("empty", "is gone"),
+        ("missing", "is gone"),
+        ("cut", "was not made with this instance key"),
+        ("flipped", "was not made with this instance key"),
+        ("foreign", "was not made with this instance key"),
+        ("of another key", "was not made with this instance key"),
+        ("of an earlier version", "was not made with this instance key"),
+    ],
+)
+async def test_mark_that_proves_nothing_is_told_and_made_anew(
+    path: Path, left: str, words: str
+) -> None:
     async with opened(path) as journal:
         await fill(journal)
     stored = mark_of(path).read_bytes()
-    flipped = bytes([*stored[:9], stored[9] ^ 0x40, *stored[10:]])
-    left = {"empty": b"", "cut": stored[:30], "flipped": flipped, "foreign": b"\xff" * 4096}
-    if torn == "missing":
-        mark_of(path).unlink()
-    else:
-        mark_of(path).write_bytes(left[torn])
+    mark_of(path).unlink()
+    if left != "missing":
+        mark_of(path).write_bytes(spoilt(stored, left))
 
     async with opened(path) as journal:
-        assert journal.status().alarm == ""
-        await fill(journal)
-    assert mark_of(path).read_bytes()[:4] == b"idm1"
+        assert words in journal.status().alarm
+        (told,) = (await journal.events.after(0, 100))[-1:]
+        assert told.type == "journal.lost"
+        assert words in told.data
+    assert read_mark(mark_of(path), KEY)[1] is Trust.SEALED
 
 
-async def test_mark_names_the_last_commit_and_the_last_event(path: Path) -> None:
+def spoilt(stored: bytes, how: str) -> bytes:
+    match how:
+        case "empty":
+            return b""
+        case "cut":
+            return stored[:30]
+        case "flipped":
+            return bytes([*stored[:9], stored[9] ^ 0x40, *stored[10:]])
+        case "foreign":
+            return b"\xff" * 4096
+        case "of another key":
+            return stored[:-32] + hmac.digest(b"x" * 32, b"mark" + stored[:-32], "sha256")
+        case _:
+            return earlier(1, 1, bytes(32))
+
+
+def earlier(commit: int, event: int, head: bytes) -> bytes:
+    """Return a mark as versions before the eighth schema wrote it."""
+    body = struct.pack("<4sQQ32s", b"idm1", commit, event, head)
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def test_mark_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    mark_of(tmp_path / "j").write_bytes(earlier(7, 5, b"h" * 32))
+
+    found = read_mark(mark_of(tmp_path / "j"), KEY)
+
+    assert found == (Mark(commit=7, event=5, head=b"h" * 32), Trust.PLAIN)
+
+
+async def test_mark_names_the_last_commit_event_and_attempt(path: Path) -> None:
     async with opened(path) as journal:
         await fill(journal)
         commit = (await journal.rows("SELECT seq FROM commit_mark"))[0][0]
         event, mac = (await journal.rows("SELECT seq, mac FROM event ORDER BY seq DESC"))[0]
 
         assert journal._mark is not None
-        assert journal._mark.read() == Mark(commit=commit, event=event, head=mac)
+        expected = Mark(commit=commit, event=event, head=mac, attempt=5)
+        assert journal._mark.read() == (expected, Trust.SEALED)
 
 
 def test_mark_survives_a_round_trip(tmp_path: Path) -> None:
-    file = MarkFile(tmp_path / "mark")
+    file = MarkFile(tmp_path / "mark", KEY)
+    mark = Mark(commit=1 << 60, event=3, head=b"h" * 32, attempt=9)
 
-    file.write(Mark(commit=1 << 60, event=3, head=b"h" * 32))
+    file.write(mark)
 
-    assert file.read() == Mark(commit=1 << 60, event=3, head=b"h" * 32)
+    assert file.read() == (mark, Trust.SEALED)
     file.close()
 
 

@@ -110,14 +110,14 @@ HOT: dict[str, tuple[Work, str]] = {
     "claim": (claim_some, "call_due (lane=? AND priority=? AND due_at_ms<?)"),
     "next due": (claim_some, "call_due (lane=? AND priority=?)"),
     "ask": (
-        lambda journal: journal.leases.claim_to_ask(CONNECTION, 3, LEASE_MS),
-        "call_ask (connection=? AND ask_at_ms>? AND ask_at_ms<?)",
+        lambda journal: journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 3, LEASE_MS),
+        "call_ask (connection=? AND tenant=? AND ask_at_ms>? AND ask_at_ms<?)",
     ),
     "next ask": (
-        lambda journal: journal.leases.claim_to_ask(CONNECTION, 3, LEASE_MS),
+        lambda journal: journal.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 3, LEASE_MS),
         "call_ask (connection=?",
     ),
-    "to ask": (lambda journal: journal.leases.connections_to_ask(), "INDEX call_ask"),
+    "to ask": (lambda journal: journal.leases.to_ask(), "INDEX call_ask"),
     "past deadline": (lambda journal: journal.leases.past_deadline(5), "call_deadline (<expr><?)"),
     "next deadline": (lambda journal: journal.leases.next_deadline_ms(), "INDEX call_deadline"),
     "leased": (lambda journal: journal.leases.leased(None, 5), "INDEX call_leased"),
@@ -138,6 +138,14 @@ HOT: dict[str, tuple[Work, str]] = {
     "by reference": (
         lambda journal: list_by(journal, reference_id="INV-7"),
         "call_reference (reference_id=?)",
+    ),
+    "of a tenant": (
+        lambda journal: list_by(journal, tenant="school"),
+        "call_tenant (tenant=? AND seq<?)",
+    ),
+    "attempts of a tenant": (
+        lambda journal: journal.attempts.list(AttemptFilter(tenant="school"), before=None, limit=5),
+        "attempt_tenant (tenant=? AND seq<?)",
     ),
     "processing": (lambda journal: list_by(journal, state="processing"), "INDEX call_leased"),
     **{
@@ -181,7 +189,7 @@ async def test_claiming_sorts_nothing(lived: Watched) -> None:
     lived.watch()
 
     await claim_some(lived)
-    await lived.leases.claim_to_ask(CONNECTION, 3, LEASE_MS)
+    await lived.leases.claim_to_ask(CONNECTION, DEFAULT_TENANT, 3, LEASE_MS)
     await lived.leases.past_deadline(5)
 
     steps = [step for plan in lived.plans().values() for step in plan]

@@ -15,7 +15,7 @@ from tests.journal.cases import (
     sent,
 )
 
-from integrationd.call import Breaker
+from integrationd.call import Breaker, pinned_lane
 from integrationd.errors import ConfigError, NotFoundError
 from integrationd.events import BreakerMoved, Bus
 from integrationd.journal import (
@@ -41,11 +41,13 @@ async def crowd(journal: Journal, clock: FakeClock) -> None:
                 reference_id=str(number % 2),
             ),
         )
-    for outcome in (said.Delivered(), said.Delivered(), said.Accepted(), said.Accepted()):
-        leases, _ = await journal.leases.claim("@main", "main", 1, 1000)
+    outcomes: tuple[said.Outcome, ...] = (said.Delivered(),) * 2 + (said.Accepted(),) * 2
+    for number, outcome in enumerate(outcomes):
+        lane = pinned_lane("main", "ab"[number % 2])
+        leases, _ = await journal.leases.claim(lane, "main", 1, 1000)
         settlement = sent(leases[0], outcome, clock.now_ms())
         await journal.leases.settle(leases[0], settlement, attempt_of(leases[0]))
-    await journal.leases.claim("@main", "main", 1, 1000)
+    await journal.leases.claim(pinned_lane("main", "a"), "main", 1, 1000)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +89,11 @@ async def test_list_goes_on_where_the_page_before_ended(journal: Journal, clock:
 
 
 async def test_call_that_does_not_exist_is_not_found(journal: Journal) -> None:
-    for looking in (journal.calls.get, journal.calls.detail, journal.calls.acknowledge):
+    for looking in (journal.calls.get, journal.calls.detail):
         with pytest.raises(NotFoundError, match="there is no call nobody"):
             await looking("nobody")
+    with pytest.raises(NotFoundError, match="there is no call nobody"):
+        await journal.calls.acknowledge("nobody", by="uid:1000")
 
 
 async def test_attempts_are_found_by_number_call_connection_and_outcome(

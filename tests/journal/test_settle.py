@@ -261,11 +261,11 @@ async def test_evidence_against_a_final_state_is_shown_until_acknowledged(
 
     assert (await journal.ledger.attention())["contradicted"] == 1
     assert (await journal.calls.get(current.id)).state == "failed"
-    await journal.calls.acknowledge(current.id)
+    await journal.calls.acknowledge(current.id, "ana")
 
     assert (await journal.ledger.attention())["contradicted"] == 0
     with pytest.raises(ConflictError):
-        await journal.calls.acknowledge(current.id)
+        await journal.calls.acknowledge(current.id, "ana")
 
 
 async def test_completed_call_without_a_result_shows_none(

@@ -1,17 +1,19 @@
 """Salvage keeps what is intact, drops what is not, and leaves the damaged file as it is."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.fake_clock import FakeClock
+from tests.fake_clock import START_MS, FakeClock
 from tests.journal.cases import KEY, opened, raw
 
-from integrationd.call import CallState
+from integrationd.call import Call, CallState, Part
 from integrationd.errors import ConflictError
 from integrationd.journal import CallFilter
 from integrationd.journal.salvage import salvage
 from integrationd.journal.verify import verify
+from integrationd.settlement import Settlement, retry
 
 PAGE = 4096
 
@@ -52,6 +54,38 @@ def test_salvage_drops_a_damaged_call_and_names_it(
 
     assert (report.kept, report.lost) == (35, 1)
     assert report.lost_ids == [lost]
+
+
+async def test_salvaged_call_whose_payload_was_erased_cannot_be_sent_again(
+    path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    with raw(path) as db:
+        erased = db.execute("SELECT id FROM call WHERE seq = 21").fetchone()[0]
+        db.execute("UPDATE call_body SET erased_event = 5 WHERE seq = 21")
+    into = tmp_path / "new.db"
+
+    report = salvage(path, into, KEY, clock)
+
+    assert (report.kept, report.lost) == (36, 0)
+    assert verify(into, KEY).is_sound
+    async with opened(into) as journal:
+        ((told,),) = await journal.rows("SELECT seq FROM event WHERE type = 'journal.salvaged'")
+        with pytest.raises(ConflictError, match="was erased") as refused:
+            await journal.calls.change(erased, _again)
+    assert f"Event {told} tells" in refused.value.hint
+
+
+def _again(call: Call, parts: Sequence[Part]) -> Settlement:
+    return retry(call, parts, "ana", START_MS, expires_at_ms=None, give_up_at_ms=START_MS + 1)
+
+
+def test_salvage_of_a_journal_from_before_erasures_keeps_its_calls(
+    path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    with raw(path) as db:
+        db.execute("ALTER TABLE call_body DROP COLUMN erased_event")
+
+    assert salvage(path, tmp_path / "new.db", KEY, clock).kept == 36
 
 
 def test_salvage_takes_no_other_files_place(path: Path, clock: FakeClock) -> None:

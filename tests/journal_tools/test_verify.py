@@ -58,7 +58,7 @@ def test_verify_finds_a_chain_under_another_key(path: Path) -> None:
 
 
 def test_verify_finds_lost_commits_by_the_mark(path: Path) -> None:
-    file = MarkFile(path.with_name(path.name + ".mark"))
+    file = MarkFile(path.with_name(path.name + ".mark"), KEY)
     file.write(Mark(commit=10_000, event=10_000))
     file.close()
 

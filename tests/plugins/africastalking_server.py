@@ -255,6 +255,7 @@ async def attempt(
     *,
     open_recipients: Sequence[str] | None = None,
     timeout_s: float = 5.0,
+    defaults: Mapping[str, str] | None = None,
     **config: Any,
 ) -> Attempt:
     """Make one attempt, as the daemon does, over a client as the connection has it."""
@@ -266,6 +267,7 @@ async def attempt(
     async with prepare_client(base_url=url, timeout_s=timeout_s, allow_private=True) as client:
         ctx = make_context(operation, client=client, log=log, open_recipients=named)
         ctx.timeout_s = timeout_s
+        ctx.defaults = defaults or {}
         with recording(ctx.mark_sent):
             try:
                 method = cls.operations()[operation].method

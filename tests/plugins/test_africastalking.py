@@ -96,7 +96,7 @@ async def test_plus_of_a_number_is_escaped(at: Gateway) -> None:
     assert b"to=%2B254711000111&" in at.requests[0].body
 
 
-@pytest.mark.parametrize(
+SENDERS = pytest.mark.parametrize(
     ("payload", "config", "sender"),
     [
         ({}, {}, None),
@@ -104,6 +104,18 @@ async def test_plus_of_a_number_is_escaped(at: Gateway) -> None:
         ({"sender": "22334"}, {"sender_id": "SHULE"}, "22334"),
     ],
 )
+
+
+@SENDERS
+async def test_sender_of_the_tenant_is_taken_where_nothing_else_says_one(
+    at: Gateway, payload: dict[str, str], config: dict[str, Any], sender: str | None
+) -> None:
+    await attempt(at.url, "sms.send", SMS | payload, defaults={"sms_sender": "CHUO"}, **config)
+
+    assert at.forms[0].get("from") == (sender or "CHUO")
+
+
+@SENDERS
 async def test_sender_is_the_messages_own_or_the_connections_or_left_out(
     at: Gateway, payload: dict[str, str], config: dict[str, Any], sender: str | None
 ) -> None:

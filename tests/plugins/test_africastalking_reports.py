@@ -168,10 +168,10 @@ async def test_reports_before_the_answer_twice_and_out_of_order_come_to_their_pa
     await stage.parts_are(call_id, ann="delivered", ben="failed", cat="delivered")
     assert set(await stage.inbox()) == {"applied"}
     found = await stage.events("sms.delivered", "sms.failed")
-    assert [(kind, data["recipient"]) for kind, data in found] == [
-        ("sms.delivered", ANN),
-        ("sms.failed", BEN),
-        ("sms.delivered", CAT),
+    assert [(kind, data["part"]) for kind, data in found] == [
+        ("sms.delivered", 0),
+        ("sms.failed", 1),
+        ("sms.delivered", 2),
     ]
     assert found[0][1]["provider_reference"] == "ATXid_0111"
     assert (found[1][1]["reason"], found[1][1]["failure_reason"]) == (

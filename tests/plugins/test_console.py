@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
-from integrationd.registry import builtin_plugins
+from integrationd.registry import builtin_plugins, load_plugin
 from integrationd.sdk import Delivered, Outcome, Retryable, Uncertain
-from integrationd.sdk.testing import CALL_ID, LocalPluginContract
+from integrationd.sdk.testing import (
+    CALL_ID,
+    FakeClock,
+    FakeConnection,
+    LocalPluginContract,
+    make_context,
+)
 
 CONSOLE = builtin_plugins() / "messaging" / "console.py"
 ANN = "+254711000111"
@@ -244,3 +250,29 @@ def test_half_a_line_is_uncertain(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     assert isinstance(outcome, Uncertain)
     assert outcome.reason == "stream_full"
+
+
+async def try_out(**config: str) -> str:
+    provider = load_plugin(CONSOLE, FakeClock()).provider
+    connection: Any = FakeConnection()
+    made = provider(provider.Config.model_validate(config), connection)
+    said: str = await made.test_connection(make_context("sms.send"))
+    return said
+
+
+async def test_connection_test_says_where_lines_go_and_writes_none(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said = await try_out(stream="stderr")
+
+    assert said == "lines go to stderr of the daemon"
+    assert capfd.readouterr().err == ""
+
+
+async def test_connection_test_says_that_the_stream_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+
+    with pytest.raises(ConnectionError, match="stdout of the daemon cannot be written"):
+        await try_out()

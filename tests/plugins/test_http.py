@@ -300,6 +300,12 @@ async def test_connection_test_reads_and_says_what_it_found(server: ScriptedServ
     assert server.requests[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
+async def test_connection_test_fails_when_the_server_is_at_fault() -> None:
+    async with serving(answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")) as server:
+        with pytest.raises(ConnectionError, match="answered with 503"):
+            await connection_test(server.url)
+
+
 async def test_connection_test_fails_when_the_credentials_are_refused() -> None:
     async with serving(answering(b"HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n")) as server:
         with pytest.raises(PermissionError, match="credentials were refused"):

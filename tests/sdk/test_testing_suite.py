@@ -126,7 +126,8 @@ def test_readme_example_passes_the_suite_as_the_readme_runs_it(tmp_path: Path) -
     plugin = tmp_path / "paperplane.py"
     plugin.write_text(EXAMPLE)
     test = tmp_path / "test_paperplane.py"
-    test.write_text(blocks("python")[1].replace(INSTALLED, str(plugin)))
+    (suite,) = [one for one in blocks("python") if "(PluginContract)" in one]
+    test.write_text(suite.replace(INSTALLED, str(plugin)))
 
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(test))
 

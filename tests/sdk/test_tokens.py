@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from integrationd.sdk.testing import FakeClock, make_context
-from integrationd.sdk.tokens import EARLY_S, Token, TokenSource
+from integrationd.sdk.token_keeping import Token
+from integrationd.sdk.tokens import EARLY_S, TokenSource
 
 
 class Server:
@@ -51,7 +52,7 @@ async def test_any_number_of_callers_share_one_fetch() -> None:
     assert (got, server.fetched) == (["token-1"] * 100, 1)
 
 
-@pytest.mark.parametrize(("life_s", "good_s"), [(3600, 3600 - EARLY_S), (120, 60), (10, 5)])
+@pytest.mark.parametrize(("life_s", "good_s"), [(3600, 3600 - EARLY_S), (120, 108), (10, 9)])
 async def test_token_is_renewed_ahead_of_its_end(life_s: float, good_s: float) -> None:
     clock = FakeClock()
     server, source = Server(life_s), TokenSource(clock)
@@ -125,20 +126,39 @@ async def test_failed_renewal_does_not_bring_a_refused_token_back() -> None:
     assert await source.get(server) == "token-3"
 
 
-async def test_caller_that_is_cancelled_leaves_the_others_their_turn() -> None:
+async def test_caller_that_is_cancelled_does_not_cut_the_fetch_off() -> None:
     server, source = Server(), TokenSource(FakeClock())
-    never = anyio.Event()
+    asked, answered = anyio.Event(), anyio.Event()
 
-    async def hang() -> Token:
-        await never.wait()
-        raise AssertionError
+    async def slow() -> Token:
+        asked.set()
+        await answered.wait()
+        return await server()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(source.get, hang)
-        await anyio.lowlevel.checkpoint()
+        group.start_soon(source.get, slow)
+        await asked.wait()
         group.cancel_scope.cancel()
+    answered.set()
 
     assert await source.get(server) == "token-1"
+    assert server.fetched == 1
+
+
+async def test_failure_is_shared_by_all_who_waited_for_it() -> None:
+    server, source, told = Server(faults=1), TokenSource(FakeClock()), []
+    await source.load()
+
+    async def ask() -> None:
+        with pytest.raises(OSError, match="not there") as caught:
+            await source.get(server)
+        told.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(ask)
+
+    assert (len(told), server.fetched) == (50, 1)
 
 
 async def test_context_hands_the_connections_token_out() -> None:

@@ -257,6 +257,7 @@ def test_catalogue_names_category_and_verb_of_every_contract() -> None:
         "payment",
         "push",
         "sms",
+        "webhook",
         "whatsapp",
     }
     assert all(name == contract.operation for name, contract in CATALOGUE.items())

@@ -5,7 +5,7 @@ from tests.fake_clock import FakeClock
 
 from integrationd.delivery.breaker import Breaker, BreakerPolicy
 from integrationd.delivery.gate import Gate
-from integrationd.delivery.limiter import Rate
+from integrationd.limiter import Rate
 from integrationd.sdk import (
     CannotTell,
     Delivered,
@@ -21,6 +21,15 @@ POLICY = BreakerPolicy(failures=2, open_for_s=60, successes=1)
 
 def gate(clock: FakeClock, rate: Rate | None = None, concurrency: int = 3) -> Gate:
     return Gate("shop", Breaker(policy=POLICY), rate, concurrency, clock)
+
+
+def test_gate_tells_whose_connection_it_is_of() -> None:
+    clock = FakeClock()
+    one = Gate("shop", Breaker(policy=POLICY), None, 3, clock, "school")
+
+    _, moved = one.reset("uid:0", clock.now_ms())
+
+    assert (moved.connection, moved.tenant, moved.by) == ("shop", "school", "uid:0")
 
 
 def fail(one: Gate, now_ms: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrationd.delivery.limiter import Limiter, Rate
+from integrationd.limiter import Limiter, Rate
 from integrationd.settings.units import parse_rate
 
 NOW_MS = 1_750_000_000_000
@@ -189,6 +189,37 @@ class TestLimiter:
 
         assert now_ms <= next_ms <= now_ms + math.ceil(rate.interval_ms)
         assert limiter.available(next_ms) >= 1
+
+    @given(rates, st.integers(0, 50), st.integers(0, 10**6), st.data())
+    def test_several_are_available_in_the_millisecond_that_is_told_and_not_before(
+        self, rate: Rate, takes: int, later_ms: int, data: st.DataObject
+    ) -> None:
+        limiter, now_ms = Limiter(rate), NOW_MS
+        for _ in range(takes):
+            limiter = limiter.take(limiter.available(now_ms), now_ms)
+            now_ms = limiter.next_ms(now_ms)
+        now_ms += later_ms
+        wanted = data.draw(st.integers(1, rate.burst))
+
+        next_ms = limiter.next_ms(now_ms, wanted)
+
+        assert limiter.available(next_ms) >= wanted
+        assert next_ms == now_ms or limiter.available(next_ms - 1) < wanted
+
+    @given(rates, st.integers(0, 20), st.data())
+    def test_what_is_put_back_is_as_good_as_never_taken(
+        self, rate: Rate, takes: int, data: st.DataObject
+    ) -> None:
+        limiter, now_ms = Limiter(rate), NOW_MS
+        for _ in range(takes):
+            limiter = limiter.take(1, now_ms)
+            now_ms = limiter.next_ms(now_ms)
+        before = limiter.available(now_ms)
+        count = data.draw(st.integers(0, before))
+
+        after = limiter.take(count, now_ms).put_back(count)
+
+        assert after.available(now_ms) == before
 
     def test_clock_set_back_lets_one_go_and_then_keeps_the_rate(self) -> None:
         limiter = Limiter(Rate(20, 1, burst=4)).take(4, NOW_MS)

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.faults.leaks import encoded as all_encodings
 from tests.unit.masking_cases import (
     SECRET,
     decoded_runs,
@@ -20,8 +21,8 @@ from tests.unit.masking_cases import (
     texts,
 )
 
-from integrationd import masking
 from integrationd.masking import DEPTH_LIMIT, MASK, Masker, is_secret_name
+from integrationd.spelling import SHORTEST_BASE64_BYTES
 
 
 class TestText:
@@ -99,7 +100,7 @@ class TestText:
             assert not [encoded for encoded in encodings(secret) if encoded in shown]
 
     @given(
-        secrets.filter(lambda secret: len(secret.encode()) >= masking.SHORTEST_BASE64_BYTES),
+        secrets.filter(lambda secret: len(secret.encode()) >= SHORTEST_BASE64_BYTES),
         st.binary(max_size=20),
         st.binary(max_size=20),
     )
@@ -121,6 +122,29 @@ class TestText:
 
         assert MASK in shown
         assert not [run for run in decoded_runs(shown) if b"correct" in run]
+
+    @pytest.mark.parametrize("name", sorted(all_encodings(SECRET)))
+    def test_value_is_masked_in_every_encoding(self, name: str) -> None:
+        masker, form = Masker(["other-value", SECRET]), all_encodings(SECRET)[name]
+
+        for shown in (
+            masker.text(f"a {form.decode('latin-1')} z"),
+            masker.without_values(f"a {form.decode('latin-1')} z"),
+            masker.body(b"a " + form + b" z"),
+            masker.body(json.dumps({"a": form.decode("latin-1")}).encode()),
+        ):
+            assert not any(one in shown.encode() for one in all_encodings(SECRET).values())
+            assert MASK in shown
+
+    @pytest.mark.parametrize("name", sorted(all_encodings(SECRET)))
+    @pytest.mark.parametrize("cut", [1, 3])
+    def test_beginning_of_a_value_is_masked_where_a_text_is_cut_off(
+        self, name: str, cut: int
+    ) -> None:
+        form = all_encodings(SECRET)[name].decode("latin-1")
+        if "\0" in form:
+            return
+        assert form[:-cut] not in Masker([SECRET]).excerpt(f"no: {form[:-cut]}…", 1000)
 
 
 class TestValues:

@@ -233,23 +233,23 @@ def test_settings_refuse_by_table_and_key(
     assert reason in problems_of(tmp_path, content)[where]
 
 
-@pytest.mark.parametrize("table", ["app", "subscriptions"])
+@pytest.mark.parametrize("table", ["subscriptions"])
 def test_settings_say_that_a_planned_table_is_not_available(tmp_path: Path, table: str) -> None:
     assert problems_of(tmp_path, f"[{table}]\nx = 1") == {table: "is not available in this version"}
 
 
-def test_settings_refuse_a_route_to_two_connections(tmp_path: Path) -> None:
+def test_settings_refuse_a_route_that_names_a_connection_twice(tmp_path: Path) -> None:
     content = CONNECTION + '[connections.b]\nprovider = "http"\n[routes."sms.send"]\n'
 
-    assert problems_of(tmp_path, content + 'order = ["a", "b"]') == {
-        'routes."sms.send".order': "with more than one connection is not available in this version"
+    assert problems_of(tmp_path, content + 'order = ["a", "b", "a"]') == {
+        'routes."sms.send".order': "names 'a' twice"
     }
 
 
 @pytest.mark.parametrize(
     ("content", "where", "nearest"),
     [
-        ("[ap]", "ap", "api"),
+        ("[apii]", "apii", "api"),
         ("[connection.a]", "connection", "connections"),
         ("[api]\nlistn = 1", "api.listn", "listen"),
         ("[delivery.breaker]\nfailure = 1", "delivery.breaker.failure", "failures"),

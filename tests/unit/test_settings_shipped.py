@@ -14,6 +14,7 @@ from integrationd.settings import (
     ConnectionSettings,
     RouteSettings,
     Settings,
+    TenantSettings,
     load,
 )
 from integrationd.settings.model import FixedTables
@@ -56,6 +57,10 @@ def test_size_is_read_as_bytes(text: object, size: int) -> None:
 # The file in the repository
 
 
+# Tables whose keys are not the model's own.
+FREE = ("config", "order", "metadata", "defaults")
+
+
 def uncommented(line: str) -> str:
     """Take the mark off a line that shows a setting; prose has a space after it."""
     return re.sub(r"^#(?=[a-z\[])", "", line)
@@ -68,7 +73,7 @@ def shown(directory: Path, lines: Iterable[str]) -> Settings:
 def leaves(table: Mapping[str, Any], *above: str) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {}
     for key, value in table.items():
-        is_table = isinstance(value, Mapping) and key not in ("config", "order")
+        is_table = isinstance(value, Mapping) and key not in FREE
         found |= leaves(value, *above, key) if is_table else {(*above, key): value}
     return found
 
@@ -81,6 +86,7 @@ def test_shipped_file_is_ready_for_a_developer() -> None:
     assert settings.api.address == ("127.0.0.1", 8700)
     assert settings.connections == {"console": ConnectionSettings(provider="console")}
     assert not settings.routes
+    assert not settings.tenants
 
 
 def test_shipped_file_comments_out_the_defaults_of_the_model(tmp_path: Path) -> None:
@@ -100,6 +106,8 @@ def test_shipped_file_comments_out_the_defaults_of_the_model(tmp_path: Path) -> 
         ("delivery", "breaker", "failure_rate"),
         ("vault", "master_key"),
         ("vault", "previous_master_key"),
+        ("app", "events_url"),
+        ("app", "secret"),
     }
     assert {way: value for way, value in stated.items() if defaults[way] is not None} == {
         way: defaults[way] for way in stated if defaults[way] is not None
@@ -119,6 +127,21 @@ def test_shipped_file_comments_out_the_defaults_of_a_connection(tmp_path: Path) 
     )
 
 
+def test_shipped_file_comments_out_the_defaults_of_a_tenant(tmp_path: Path) -> None:
+    settings = shown(tmp_path, SHIPPED.read_text().splitlines())
+    plain = leaves(TenantSettings().model_dump())
+    stated = leaves(settings.tenants["school"].model_dump())
+    retention = leaves(settings.retention.model_dump())
+
+    # An example has a name and notes of its own.
+    examples = {("name",), ("metadata",), ("defaults",)}
+    said = {way for way, value in plain.items() if value is not None} - examples
+    assert {way: stated[way] for way in said} == {way: plain[way] for way in said}
+    assert {way[1:]: value for way, value in stated.items() if way[0] == "retention"} == {
+        way: retention[way] for way in retention if way != ("events",)
+    }
+
+
 def test_shipped_file_names_every_setting(tmp_path: Path) -> None:
     settings = shown(tmp_path, SHIPPED.read_text().splitlines())
     stated = settings.model_dump(exclude_unset=True)
@@ -127,5 +150,8 @@ def test_shipped_file_names_every_setting(tmp_path: Path) -> None:
     assert leaves(fixed).keys() == leaves(FixedTables().model_dump()).keys()
     assert leaves(stated["connections"]["partner"]).keys() == (
         leaves(ConnectionSettings(provider="http").model_dump()).keys()
+    )
+    assert (
+        leaves(stated["tenants"]["school"]).keys() == leaves(TenantSettings().model_dump()).keys()
     )
     assert stated["routes"]["sms.send"].keys() == RouteSettings.model_fields.keys()

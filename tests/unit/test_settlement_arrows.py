@@ -241,7 +241,7 @@ def test_send_that_never_left_spends_no_attempt_and_is_not_pinned() -> None:
 def test_send_that_may_have_arrived_pins_the_connection() -> None:
     settlement = sent(attempted(0), said.Retryable(reason="busy"), policy())
 
-    assert settlement.call.lane == "@shop"
+    assert settlement.call.lane == "@shop/default"
 
 
 @pytest.mark.parametrize("wait_s", [7.0, 3600.0])

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tests.faults.daemon import DaemonProcess
 
+from integrationd.journal import StoredConnection
+from integrationd.settings import SHARED_SECRETS_OF
+
 CANARY = "canary-3d4e5f60"
 PASSPHRASE = "correct horse battery"
 CONNECTION = """
@@ -107,11 +110,36 @@ def test_secrets_travel_in_an_export_under_a_passphrase(short_path: Path) -> Non
     assert asyncio.run(_value(short_path / "two", "b")) == f"{CANARY}-b"
 
 
+def test_secrets_of_several_tenants_are_kept_apart_and_travel_together(short_path: Path) -> None:
+    for name in ("one", "two"):
+        (short_path / name).mkdir()
+    one, two = Shell(short_path / "one"), Shell(short_path / "two")
+    (short_path / "pass").write_text(PASSPHRASE)
+    (short_path / "pass").chmod(0o600)
+    passphrase = ("--passphrase-file", "../pass")
+    one.run("vault", "set", "shop", given=CANARY)
+    one.run("vault", "set", "shop", "--tenant", "acme", given=f"{CANARY}-acme")
+    one.run("vault", "set", "till", "--tenant", "acme", given=f"{CANARY}-till")
+
+    one.run("vault", "export", "../export", *passphrase)
+    two.run("vault", "import", "../export", *passphrase)
+    again = two.run("vault", "import", "../export", *passphrase, exits=1)
+    two.run("vault", "delete", "till", "--tenant", "acme")
+
+    names = [
+        [one["name"] for one in json.loads(two.run("vault", "list", "--json", *words))["items"]]
+        for words in ((), ("--tenant", "acme"), ("--tenant", "bolt"))
+    ]
+    assert names == [["shop"], ["shop"], []]
+    assert "acme/shop, acme/till, shop" in again
+    assert CANARY not in one.printed + two.printed
+
+
 async def _value(directory: Path, name: str) -> str:
     from tests.vault.world import opened  # noqa: PLC0415 - one test needs it
 
     async with opened(directory) as world:
-        return await world.value(name)
+        return await world.value(name, SHARED_SECRETS_OF)
 
 
 def test_secret_is_never_empty_nor_misnamed(short_path: Path) -> None:
@@ -143,3 +171,25 @@ def test_key_that_stands_in_the_configuration_is_refused_and_not_repeated(short_
 
     assert "vault.master_key: must say where the master key is" in told
     assert key not in told
+
+
+async def _keep(directory: Path, row: StoredConnection) -> None:
+    from tests.vault.world import opened  # noqa: PLC0415 - one test needs it
+
+    async with opened(directory) as world:
+        await world.journal.directory.keep_connection(row, None, "uid:0")
+
+
+def test_secret_of_a_connection_made_over_the_api_is_kept_while_no_daemon_runs(
+    short_path: Path,
+) -> None:
+    """A route that names it keeps nobody from the vault either."""
+    shell = Shell(short_path, '[routes."sms.send"]\norder = ["made"]\n')
+    settings = '{"provider": "http", "config": {"token": "vault:shop"}}'
+    row = StoredConnection(
+        id="made", tenant=None, settings=settings, created_at_ms=1, changed_at_ms=1
+    )
+    shell.run("vault", "set", "shop", given=CANARY)
+    asyncio.run(_keep(short_path, row))
+
+    assert "is used by: made" in shell.run("vault", "delete", "shop", exits=1)

@@ -15,7 +15,7 @@ from tests.e2e.provider import Provider, providing
 from tests.faults.daemon import DaemonProcess
 
 from integrationd.clock import SystemClock
-from integrationd.settings import load
+from integrationd.settings import SHARED_SECRETS_OF, load
 from integrationd.supervisor.secrets import standalone
 
 FIRST, SECOND = "first-canary-51b7e2a0", "second-canary-98cc04fd"
@@ -34,7 +34,7 @@ async def keep(directory: Path, name: str, value: str) -> None:
     """Keep a secret while no daemon runs."""
     settings = load(directory / "integrationd.toml", {})
     async with standalone(settings, {}, SystemClock()) as vault:
-        await vault.set("default", name, value, "uid:0")
+        await vault.set(SHARED_SECRETS_OF, name, value, "uid:0")
 
 
 @contextlib.asynccontextmanager

@@ -64,7 +64,7 @@ def test_secret_that_cannot_be_read_again_goes_on(tmp_path: Path) -> None:
 
     after = resolve_all(settings, file, {}, before, reader())
 
-    assert after["shop"].values == {"auth": {"token": "default:1"}}
+    assert after["shop"].values == {"auth": {"token": "*:1"}}
     assert "the value that was read before goes on" in after["shop"].stale[0].reason
 
 
@@ -89,7 +89,7 @@ def test_references_to_the_vault_are_listed_with_their_connections() -> None:
 
     found = vault_references(Settings(connections={"one": one, "other": other}))
 
-    assert found == {("default", "x"): ["one"], ("default", "y"): ["one", "other"]}
+    assert found == {("*", "x"): ["one"], ("*", "y"): ["one", "other"]}
 
 
 def test_master_key_stands_beside_the_journal_unless_said_otherwise(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.api.world import ApiWorld
+from tests.api.test_tenant_routes import key_of
+from tests.api.world import SETTINGS, ApiWorld
 
 from integrationd.clock import SystemClock
 
 CANARY = "canary-77aa01c9"
+REFERENCE = "vault:shared-key"
 
 
 @pytest.fixture
@@ -114,3 +116,48 @@ async def test_master_key_that_others_can_read_is_told_with_its_remedy(
     assert "chmod 600" in refused.json()["hint"]
     assert status["state"] == "unusable"
     assert "open to others" in status["problems"][0]
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[ApiWorld]:
+    made = ApiWorld(tmp_path, SystemClock(), SETTINGS)
+    async with made.running():
+        yield made
+
+
+async def test_secrets_of_what_all_share_are_no_tenants(shared: ApiWorld) -> None:
+    """An admin of the tenant ``default`` meets them no more than one of any other."""
+    await shared.client.put("/v1/vault/secrets/shared-key", json={"value": CANARY})
+    named = "/v1/vault/secrets/shared-key?tenant=*"
+    async with await key_of(shared, "default") as theirs:
+        listed = (await theirs.get("/v1/vault/secrets")).json()["items"]
+        by_name = (await theirs.get("/v1/vault/secrets?tenant=*")).json()["items"]
+        set_anew = await theirs.put(named, json={"value": "planted"})
+        gone = [await theirs.delete(path) for path in (named, "/v1/vault/secrets/shared-key")]
+        config = {
+            "base_url": "https://evil.example",
+            "auth": {"kind": "bearer", "token": REFERENCE},
+        }
+        taken = await theirs.post(
+            "/v1/connections", json={"id": "mine", "provider": "http", "config": config}
+        )
+        told = (await theirs.get("/v1/events")).text
+
+    assert listed == by_name == []
+    assert (set_anew.status_code, set_anew.json()["code"]) == (422, "no_such_tenant")
+    assert [one.status_code for one in gone] == [404, 404]
+    assert taken.status_code == 422
+    assert "the vault of tenant default holds no secret 'shared-key'" in taken.json()["detail"]
+    assert "shared-key" not in told
+    kept = (await shared.client.get("/v1/vault/secrets?tenant=*")).json()["items"]
+    assert [(one["name"], one["version"]) for one in kept] == [("shared-key", 1)]
+
+
+async def test_admin_of_all_names_the_tenant_whose_secret_it_sets(shared: ApiWorld) -> None:
+    for query in ("", "?tenant=*", "?tenant=default"):
+        answer = await shared.client.put(f"/v1/vault/secrets/a{query}", json={"value": CANARY})
+        assert answer.status_code == 200, answer.text
+
+    sealed = await shared.journal.secrets.sealed()
+
+    assert [(one.tenant, one.version) for one in sealed.secrets] == [("*", 2), ("default", 1)]

@@ -23,6 +23,9 @@ async def test_copy_gets_the_same_reply_and_no_row_of_its_own(idle: HookWorld) -
     (kept,) = await idle.inbox()
     assert (kept.repeats, kept.repeated_at_ms is not None) == (1, True)
     assert await idle.events("payment") == ["payment.received"]
+    assert await idle.events("webhook") == ["webhook.received"]
+    (data,) = await idle.data_of("webhook.received")
+    assert (data["webhook"], data["types"]) == (kept.id, kept.types)
 
 
 async def test_copy_is_known_by_the_providers_id_although_its_bytes_differ(

@@ -8,7 +8,9 @@ import pytest
 from tests.webhooks.world import CONNECTIONS, HookWorld, told
 
 from integrationd.call import CallState
+from integrationd.errors import NotFoundError
 from integrationd.journal import StoredWebhook
+from integrationd.settings import TenantSettings
 
 DONE = {"what": "done", "amount": "100.00"}
 REFUSED = {"what": "refused"}
@@ -54,6 +56,23 @@ async def test_notice_finds_its_call_by_the_address_that_was_handed_out(world: H
     assert answer.status_code == 200
     await world.until_call(call, CallState.COMPLETED)
     assert (await webhook(world)).address_call_id == call.id
+
+
+async def test_webhook_of_a_shared_connection_belongs_to_the_tenant_of_its_call(
+    world: HookWorld,
+) -> None:
+    world.tenants.use({"acme": TenantSettings()})
+    call = await world.waiting(tenant="acme")
+
+    await world.tell({"ours": call.id, **DONE})
+
+    kept = await webhook(world)
+    assert (kept.call_id, kept.tenant) == (call.id, "acme")
+    assert (await world.journal.inbox.get(kept.id, "acme")).tenant == "acme"
+    with pytest.raises(NotFoundError):
+        await world.journal.inbox.get(kept.id, "default")
+    await world.tell({"what": "done", "amount": "1.00"}, id="evt-2")
+    assert (await webhook(world, "unmatched", "ignored", "applied")).tenant == "default"
 
 
 async def test_address_goes_before_what_the_body_names(world: HookWorld) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from tests.faults.daemon import free_port
 
 from integrationd.api.accept import Acceptor
+from integrationd.api.roles import Caller, Role
 from integrationd.api.schemas import CallRequest
 from integrationd.call import Call, CallState
 from integrationd.clock import Clock, SystemClock
@@ -21,7 +22,7 @@ from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus, Committed, WebhookRefused
 from integrationd.journal import CallDetail, InboxFilter, Journal, Kept, Retention, StoredWebhook
 from integrationd.masking import Masker
-from integrationd.registry import ConnectionSpec, Registry, load_plugins
+from integrationd.registry import ConnectionSpec, Registry, Tenants, load_plugins
 from integrationd.settings import Settings
 from integrationd.supervisor.hooks import HookParts, Hooks
 from integrationd.supervisor.place import Place
@@ -34,6 +35,7 @@ OTHER_SECRET = "secret-of-the-other-till"
 PUBLIC_URL = "https://hooks.school.example"
 PATH = "/webhooks/till/till"
 DAY_MS = 86_400_000
+CALLER = Caller("uid:0", Role.ADMIN)
 WITHIN_S = 10.0
 
 CONNECTIONS: Mapping[str, Any] = {
@@ -59,6 +61,7 @@ class HookWorld:
         hooks: What is tested.
         journal: A real one.
         refused: What was refused, in order.
+        tenants: Whose calls are taken.
         till: The provider class, with its books.
     """
 
@@ -95,7 +98,8 @@ class HookWorld:
         self.delivery = self._delivery()
         self.hooks = Hooks(self.settings, self._parts())
         self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WITHIN_S)
-        self._acceptor = Acceptor(self.journal, Place(self.delivery), self.clock)
+        self.tenants = Tenants()
+        self._acceptor = Acceptor(self.journal, Place(self.delivery), self.tenants, self.clock)
 
     def _delivery(self) -> Delivery:
         kept = Kept(calls_ms=30 * DAY_MS, attempts_ms=30 * DAY_MS, events_ms=30 * DAY_MS)
@@ -170,7 +174,7 @@ class HookWorld:
             payload=msgspec.Raw(msgspec.json.encode(payload)),
             **{"connection": "till", **options},
         )
-        (receipt,) = await self._acceptor.accept([request])
+        (receipt,) = await self._acceptor.accept([request], CALLER)
         assert receipt.call is not None
         return receipt.call
 
@@ -227,7 +231,7 @@ class HookWorld:
         return [msgspec.json.decode(one.data) for one in found]
 
     async def _stored_events(self) -> list[Any]:
-        return await self.journal.events.after(0, 10_000)
+        return list(await self.journal.events.after(0, 10_000))
 
     async def tell(self, *tells: Mapping[str, Any], **options: Any) -> httpx2.Response:
         """Send a signed webhook that tells something."""

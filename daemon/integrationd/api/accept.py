@@ -6,19 +6,23 @@ from typing import Any
 
 import msgspec
 
+from integrationd.api.allowance import Allowances
 from integrationd.api.ports import Placement
+from integrationd.api.roles import Caller
 from integrationd.api.schemas import PRIORITIES, CallRequest
+from integrationd.api.tenancy import no_such_tenant, tenant_for_new
 from integrationd.api.wording import in_words
 from integrationd.call import DEFAULT_TENANT, Call, new_call_id, pinned_lane, route_lane
 from integrationd.clock import Clock, from_datetime
 from integrationd.errors import (
     BadRequestError,
+    NotAllowedError,
     NotAvailableError,
     RequestError,
     UnprocessableError,
 )
 from integrationd.journal import Journal, NewCall, Receipt
-from integrationd.registry import Connection
+from integrationd.registry import Connection, Tenants
 from integrationd.sdk.contract import Contract
 from integrationd.sdk.contracts import CATALOGUE
 
@@ -36,17 +40,22 @@ class Acceptor:
     Args:
         journal: Where calls are kept.
         placement: Which connection serves what.
+        tenants: Whose calls are taken.
         clock: Where time is read.
     """
 
-    def __init__(self, journal: Journal, placement: Placement, clock: Clock) -> None:
-        self._journal = journal
+    def __init__(
+        self, journal: Journal, placement: Placement, tenants: Tenants, clock: Clock
+    ) -> None:
+        self._allowances = Allowances(tenants, journal, clock)
         self._placement = placement
+        self._tenants = tenants
         self._clock = clock
 
     async def accept(
         self,
         requests: Sequence[CallRequest],
+        caller: Caller,
         *,
         below: str = "",
         read_within_s: float = READ_WAIT_S,
@@ -55,6 +64,7 @@ class Acceptor:
 
         Args:
             requests: The calls.
+            caller: Whose wish it is; who is of a tenant makes calls of that one.
             below: JSON pointer to the array that they came in; empty for one by itself.
             read_within_s: Seconds after which the answer to a call that only reads is of no use.
 
@@ -65,12 +75,12 @@ class Acceptor:
         new = []
         for number, request in enumerate(requests):
             try:
-                new.append(self._new_call(request, read_within_s))
+                new.append(self._new_call(request, caller, read_within_s))
             except RequestError as error:
                 if below:
                     error.pointer = f"{below}/{number}{error.pointer}"
                 raise
-        return await self._journal.calls.accept(new)
+        return await self._allowances.accept(new)
 
     def only_reads(self, call: Call) -> bool:
         """Say whether a call has no effect, so that its request waits for the answer."""
@@ -81,9 +91,10 @@ class Acceptor:
             return served is not None and not served.contract.effect
         return not contract.effect
 
-    def _new_call(self, request: CallRequest, read_within_s: float) -> NewCall:
+    def _new_call(self, request: CallRequest, caller: Caller, read_within_s: float) -> NewCall:
         _refuse_unavailable(request)
-        connection = self._placement.for_new_call(request.operation, request.connection)
+        tenant = self._tenant(request, caller)
+        connection = self._placement.for_new_call(request.operation, request.connection, tenant)
         contract = _contract_of(request.operation, connection)
         typed = decode(contract.request, request.payload, "/payload")
         _refuse_unsupported(connection, request.operation, typed)
@@ -94,6 +105,7 @@ class Acceptor:
         return NewCall(
             call=self._call(
                 request,
+                tenant,
                 connection,
                 own,
                 now_ms,
@@ -103,23 +115,42 @@ class Acceptor:
             metadata=_metadata(request),
             recipients=recipients if len(recipients) > 1 else (),
             idempotency_key=_key(request),
-            digest=_digest(request) if request.idempotency_key is not None else b"",
+            digest=_digest(request, tenant) if request.idempotency_key is not None else b"",
         )
+
+    def _tenant(self, request: CallRequest, caller: Caller) -> str:
+        """Return whose call it is to be.
+
+        Raises:
+            UnprocessableError: There is no such tenant, as far as the caller may know.
+            NotAllowedError: It is suspended.
+        """
+        tenant = tenant_for_new(caller, request.tenant)
+        settings = self._tenants.find(tenant)
+        if settings is None:
+            raise no_such_tenant(tenant)
+        if settings.status == "suspended":
+            raise NotAllowedError(
+                f"the tenant {tenant} is suspended",
+                code="tenant_suspended",
+                hint="Nothing is accepted for it until an admin makes it active again.",
+            )
+        return tenant
 
     def _call(
         self,
         request: CallRequest,
+        tenant: str,
         connection: Connection | None,
         own_reference: Any,
         now_ms: int,
         expires_at_ms: int | None,
     ) -> Call:
-        requested, tenant = request.connection, request.tenant or DEFAULT_TENANT
-        route = route_lane(tenant, request.operation)
+        requested, route = request.connection, route_lane(tenant, request.operation)
         due_ms = max(now_ms, _moment(request.not_before, "/not_before", now_ms) or now_ms)
         give_up_ms = now_ms + round(self._placement.give_up_after_s(connection) * 1000)
         has_own = isinstance(own_reference, str) and bool(own_reference)
-        scope = connection.name if connection else request.operation
+        scope = connection.name if connection else _scope_of_route(tenant, request.operation)
         return Call(
             id=new_call_id(now_ms),
             tenant=tenant,
@@ -174,12 +205,15 @@ def _contract_of(operation: str, connection: Connection | None) -> Contract:
 
 
 def _refuse_unavailable(request: CallRequest) -> None:
-    if request.tenant not in (None, DEFAULT_TENANT):
-        raise NotAvailableError("tenants are not available in this version", pointer="/tenant")
     if request.ordering_key is not None:
         raise NotAvailableError(
             "ordering keys are not available in this version", pointer="/ordering_key"
         )
+
+
+def _scope_of_route(tenant: str, operation: str) -> str:
+    """Return within what references are unique while no connection is known."""
+    return operation if tenant == DEFAULT_TENANT else route_lane(tenant, operation)
 
 
 def _refuse_unsupported(connection: Connection | None, operation: str, typed: Any) -> None:
@@ -260,10 +294,14 @@ def _key(request: CallRequest) -> str | None:
     return key
 
 
-def _digest(request: CallRequest) -> bytes:
-    """Return the SHA-256 of the request as parsed, so that white space makes no difference."""
+def _digest(request: CallRequest, tenant: str) -> bytes:
+    """Return the SHA-256 of the request as parsed, so that white space makes no difference.
+
+    Nor does it make one whether the tenant was named or went without saying.
+    """
     fields = msgspec.structs.asdict(request)
     del fields["idempotency_key"]
+    fields["tenant"] = None if tenant == DEFAULT_TENANT else tenant
     for name in ("payload", "metadata"):
         fields[name] = decode(Any, fields[name], f"/{name}")
     return hashlib.sha256(_canonical(fields)).digest()

@@ -1,5 +1,6 @@
 """The API as one ASGI app: who is calling, the hot routes by hand, everything else by Starlette."""
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,29 +15,47 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from integrationd.api.auth import Access, AccessRefusedError
+from integrationd.api.authorisation_routes import AuthorisationRoutes
 from integrationd.api.body import ClientGoneError, read_body
 from integrationd.api.call_routes import CallRoutes
 from integrationd.api.config_routes import ConfigRoutes
+from integrationd.api.connection_change_routes import ConnectionChangeRoutes
 from integrationd.api.connection_routes import ConnectionRoutes
+from integrationd.api.erasure_routes import ErasureRoutes
+from integrationd.api.event_routes import EventRoutes
 from integrationd.api.key_routes import KeyRoutes
 from integrationd.api.openapi import OpenApiRoutes
 from integrationd.api.openapi_table import ROUTES, SUBMIT_ROLE
 from integrationd.api.paging import options_of
 from integrationd.api.parts import Parts
+from integrationd.api.people import without_personal
 from integrationd.api.problems import Problem, problem, problem_of
 from integrationd.api.replies import Reply, problem_reply
 from integrationd.api.resource_routes import ResourceRoutes
-from integrationd.api.roles import Role, role_refusal
+from integrationd.api.roles import role_refusal
 from integrationd.api.screening import screen
 from integrationd.api.submit import OPTIONS, Submitter
+from integrationd.api.subscription_routes import SubscriptionRoutes
+from integrationd.api.tenancy import caller_of
+from integrationd.api.tenant_routes import TenantRoutes
+from integrationd.api.told import Told
+from integrationd.api.users.paths import WITH_OPTIONS, UsersPaths
+from integrationd.api.users.prefix import OURS, PREFIX, to_ours
 from integrationd.api.vault_routes import VaultRoutes
 from integrationd.api.webhook_routes import WebhookRoutes
 from integrationd.errors import BadRequestError, IntegrationdError
+from integrationd.personal import PersonalData
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_LATER = ("tenants", "subscriptions", "events", "blobs")
+_LATER = ("blobs",)
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_WITH_OPTIONS = frozenset({"/v1/calls", "/v1/attempts", "/v1/webhooks", "/v1/keys", "/metrics"})
+_WITH_OPTIONS = frozenset(
+    {
+        *("/v1/calls", "/v1/attempts", "/v1/webhooks", "/v1/keys", "/metrics", "/v1/events"),
+        *("/v1/subscriptions", "/v1/subscriptions/{subscription}/deliveries"),
+        *("/v1/vault/secrets", "/v1/vault/secrets/{name}", "/v1/connections/{name}"),
+    }
+)
 
 
 class Api:
@@ -52,8 +71,13 @@ class Api:
         self._access = access
         self._max_body = max_body
         self._submitter = parts.submitter
+        self._streams = parts.streams
         self._log = structlog.get_logger("integrationd.api")
         self._starlette = self._application(parts)
+
+    def end_streams(self) -> None:
+        """End every stream of events; readers come back to the next daemon."""
+        self._streams.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,6 +89,7 @@ class Api:
         if path not in _OPEN_PATHS:
             try:
                 scope["integrationd.caller"] = self._access.identify(scope)
+                scope["integrationd.access"] = self._access
             except AccessRefusedError as error:
                 await problem_reply(error.problem).send(send)
                 return
@@ -75,7 +100,8 @@ class Api:
 
     async def _post_call(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The hot route, without a framework in between."""
-        refusal = role_refusal(scope["integrationd.caller"], SUBMIT_ROLE)
+        caller = scope["integrationd.caller"]
+        refusal = role_refusal(caller, SUBMIT_ROLE)
         if refusal is not None:
             await problem_reply(refusal).send(send)
             return
@@ -84,7 +110,7 @@ class Api:
             if scope["query_string"]:
                 options_of(QueryParams(scope["query_string"]), ())
             prefer, key = _call_headers(scope)
-            reply = await self._submitter.one(body, prefer, key)
+            reply = await self._submitter.one(caller, body, prefer, key)
         except ClientGoneError:
             return
         except IntegrationdError as error:
@@ -101,15 +127,29 @@ class Api:
             *CallRoutes(parts).routes(),
             *resources.routes(),
             *ConnectionRoutes(parts).routes(),
+            *ConnectionChangeRoutes(parts).routes(),
+            *TenantRoutes(parts).routes(),
+            *ErasureRoutes(parts).routes(),
+            *AuthorisationRoutes(parts).routes(),
             *ConfigRoutes(parts).routes(),
+            *EventRoutes(parts).routes(),
             *WebhookRoutes(parts).routes(),
             *KeyRoutes(parts).routes(),
+            *SubscriptionRoutes(parts).routes(),
             *VaultRoutes(parts).routes(),
             *OpenApiRoutes(parts).routes(),
         ]
-        fixed = [*resources.open_routes(), *map(_guarded, strict), *_later_routes()]
+        guarded = functools.partial(_guarded, personal=parts.personal)
+        fixed = [*resources.open_routes(), *map(guarded, strict), *_later_routes()]
+        users = UsersPaths(parts, submit.one, submit.short, self._max_body)
+        theirs = [*map(guarded, users.routes(strict)), *_later_routes(PREFIX)]
         app = Starlette(
-            routes=[*fixed, _short_route(fixed, submit.short)],
+            routes=[
+                *fixed,
+                _short_route(fixed, submit.short),
+                *theirs,
+                _short_route(theirs, users.send, PREFIX),
+            ],
             exception_handlers={
                 IntegrationdError: self._on_error,
                 ClientGoneError: self._on_gone,
@@ -148,16 +188,25 @@ class _SubmitRoutes:
         self._submitter = submitter
         self._max_body = max_body
 
+    async def one(self, request: Request) -> Response:
+        """``POST /v1/calls`` under its other address."""
+        options_of(request.query_params, ())
+        body = await read_body(request.receive, self._max_body)
+        prefer, key = _call_headers(request.scope)
+        reply = await self._submitter.one(caller_of(request), body, prefer, key)
+        return reply.as_response()
+
     async def short(self, request: Request) -> Response:
         """``POST /v1/{category}/{verb}``: the body is the payload."""
-        refusal = role_refusal(request.scope["integrationd.caller"], SUBMIT_ROLE)
+        caller = caller_of(request)
+        refusal = role_refusal(caller, SUBMIT_ROLE)
         if refusal is not None:
             return problem_reply(refusal).as_response()
         operation = f"{request.path_params['category']}.{request.path_params['verb']}"
         body = await read_body(request.receive, self._max_body)
         prefer, key = _call_headers(request.scope)
         options = options_of(request.query_params, OPTIONS)
-        reply = await self._submitter.short(operation, body, options, prefer, key)
+        reply = await self._submitter.short(caller, operation, body, options, prefer, key)
         return reply.as_response()
 
     async def batch(self, request: Request) -> Response:
@@ -167,45 +216,43 @@ class _SubmitRoutes:
             raise BadRequestError(
                 "a batch has no key of its own", hint="Give its calls an idempotency_key each."
             )
-        reply: Reply = await self._submitter.batch(body)
+        reply: Reply = await self._submitter.batch(caller_of(request), body)
         return reply.as_response()
 
 
-def _guarded(route: Route) -> Route:
-    """Return the route with refusals: of who has not its role, and of options it would ignore."""
+def _guarded(route: Route, personal: PersonalData) -> Route:
+    """Return the route with refusals: of who has not its role, and of options it would ignore.
+
+    What it answers is masked where the table says so.
+    """
     methods = sorted(route.methods or ())
-    roles = {method: _role_of(method, route.path) for method in methods}
+    told = {method: _told(method, route.path) for method in methods}
+    roles = {method: one.role for method, one in told.items()}
+    shown = {method: one.personal for method, one in told.items()}
+    takes_options = to_ours(route.path) in _WITH_OPTIONS or route.path in WITH_OPTIONS
 
     async def answer(request: Request) -> Response:
         refusal = role_refusal(request.scope["integrationd.caller"], roles[request.method])
         if refusal is not None:
             return problem_reply(refusal).as_response()
-        if route.path not in _WITH_OPTIONS:
+        if not takes_options:
             options_of(request.query_params, ())
         response: Response = await route.endpoint(request)
-        return response
+        caller = request.scope["integrationd.caller"]
+        return without_personal(response, shown[request.method], caller.role, personal)
 
     return Route(route.path, answer, methods=methods)
 
 
-def _role_of(method: str, path: str) -> Role:
-    """Return the role that the table asks for; a route that is not in it is not served."""
-    return ROUTES["get" if method == "HEAD" else method.lower(), path].role
+def _told(method: str, path: str) -> Told:
+    """Return what the table says of a route; one that is not in it is not served."""
+    return ROUTES["get" if method == "HEAD" else method.lower(), path]
 
 
-def _later_routes() -> list[Route]:
+def _later_routes(below: str = OURS) -> list[Route]:
     """Return the routes of what a later version offers."""
-    paths = [f"/v1/{name}{below}" for name in _LATER for below in ("", "/{rest:path}")]
-    everything = ["/api/v1/integrations/{rest:path}", *paths]
-    return [
-        Route("/v1/connections", _not_available, methods=["POST"]),
-        Route("/v1/connections/{name}", _not_available, methods=["PUT", "DELETE"]),
-        *[
-            Route(f"/v1/connections/{{name}}/{verb}", _not_available, methods=["POST"])
-            for verb in ("test", "pause", "resume")
-        ],
-        *[Route(path, _not_available, methods=_METHODS) for path in everything],
-    ]
+    paths = [f"{below}{name}{rest}" for name in _LATER for rest in ("", "/{rest:path}")]
+    return [Route(path, _not_available, methods=_METHODS) for path in paths]
 
 
 async def _not_available(request: Request) -> Response:
@@ -218,12 +265,16 @@ async def _not_available(request: Request) -> Response:
     return problem_reply(told).as_response()
 
 
-def _short_route(fixed: Iterable[Route], endpoint: Callable[..., Any]) -> Route:
+def _short_route(fixed: Iterable[Route], endpoint: Callable[..., Any], below: str = OURS) -> Route:
     """Return the short form's route; what other routes begin with is no category."""
-    taken = {route.path.split("/")[2] for route in fixed if route.path.startswith("/v1/")}
-    found = Route("/v1/{category}/{verb}", endpoint, methods=["POST"])
+    taken = {
+        route.path.removeprefix(below).partition("/")[0]
+        for route in fixed
+        if route.path.startswith(below)
+    }
+    found = Route(f"{below}{{category}}/{{verb}}", endpoint, methods=["POST"])
     words = "|".join(sorted(map(re.escape, taken)))
-    found.path_regex = re.compile(rf"^/v1/(?!(?:{words})/)(?P<category>[^/]+)/(?P<verb>[^/]+)$")
+    found.path_regex = re.compile(rf"^{below}(?!(?:{words})/)(?P<category>[^/]+)/(?P<verb>[^/]+)$")
     return found
 
 
@@ -249,11 +300,11 @@ def _call_headers(scope: Scope) -> tuple[str, str | None]:
 
 def _methods_at(path: str, routes: Iterable[BaseRoute]) -> str:
     """Return what the ``Allow`` header says about a path."""
+    found = [one for one in routes if isinstance(one, Route) and one.path_regex.match(path)]
+    # A path that is there by name is not one of those with a gap that it would fill, too.
+    named = [one for one in found if one.path == path]
     methods = {"POST"} if path == "/v1/calls" else set()
-    for route in routes:
-        if isinstance(route, Route) and route.path_regex.match(path):
-            methods |= route.methods or set()
-    return ", ".join(sorted(methods))
+    return ", ".join(sorted(methods.union(*(one.methods or () for one in named or found))))
 
 
 def _routing_problem(status: int, request: Request) -> Problem:

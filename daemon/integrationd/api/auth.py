@@ -13,6 +13,7 @@ from integrationd.api.roles import Caller, Role
 from integrationd.clock import Clock, to_rfc3339
 
 _LOADING_S = 1
+_NOWHERE = ("",)
 
 
 class AccessRefusedError(Exception):
@@ -85,7 +86,7 @@ class Access:
         if now_ms >= held.expires_at_ms or now_ms >= held.grace_until_ms:
             raise AccessRefusedError(_over(held, now_ms))
         self.held_keys.note_use(held)
-        return held.caller
+        return held.caller_from((scope.get("client") or _NOWHERE)[0])
 
     def _wrong(self, scope: Scope) -> Problem:
         if self.held_keys.is_stale:

@@ -21,6 +21,7 @@ from integrationd.api.schemas import (
     WordView,
     call_view,
 )
+from integrationd.api.tenancy import caller_of, tenant_filter
 from integrationd.api.told import PAGE, Page, Table, Told
 from integrationd.call import Call, CallState, Part
 from integrationd.clock import to_rfc3339
@@ -67,15 +68,18 @@ class CallRoutes:
             raise UnprocessableError(
                 f"there is no state {wanted.state!r}; states are: {', '.join(CallState)}"
             )
+        wanted = msgspec.structs.replace(
+            wanted, tenant=tenant_filter(caller_of(request), wanted.tenant)
+        )
         calls = await self._calls.list(wanted, before=page.before, limit=page.limit)
         items = [call_view(call) for call in calls]
         return json_reply(page_of(items, [call.seq for call in calls], page)).as_response()
 
     async def show(self, request: Request) -> Response:
         """Show one call with all that belongs to it."""
-        call_id = request.path_params["call_id"]
-        await self._parts.submitter.look(call_id, request.headers.get("prefer"))
-        detail = await self._calls.detail(call_id)
+        call_id, within = request.path_params["call_id"], caller_of(request).tenant
+        await self._parts.submitter.look(call_id, request.headers.get("prefer"), within)
+        detail = await self._calls.detail(call_id, within)
         attempts = await self._parts.journal.attempts.list(
             AttemptFilter(call_id=call_id), before=None, limit=ATTEMPTS_SHOWN
         )
@@ -103,17 +107,17 @@ class CallRoutes:
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a pending call."""
-        now_ms, by = self._parts.clock.now_ms(), _caller(request)
+        now_ms, caller = self._parts.clock.now_ms(), caller_of(request)
 
         def decide(call: Call, _parts: tuple[Part, ...]) -> Settlement:
-            return cancel(call, by, now_ms)
+            return cancel(call, caller.by, now_ms)
 
-        call = await self._calls.change(request.path_params["call_id"], decide)
+        call = await self._calls.change(request.path_params["call_id"], decide, caller.tenant)
         return json_reply(call_view(call)).as_response()
 
     async def retry(self, request: Request) -> Response:
         """Send a failed or expired call again."""
-        now_ms, by = self._parts.clock.now_ms(), _caller(request)
+        now_ms, caller = self._parts.clock.now_ms(), caller_of(request)
 
         def decide(call: Call, parts: tuple[Part, ...]) -> Settlement:
             contract = CATALOGUE.get(call.operation)
@@ -121,13 +125,13 @@ class CallRoutes:
             return retry(
                 call,
                 parts,
-                by,
+                caller.by,
                 now_ms,
                 expires_at_ms=now_ms + round(lifetime_s * 1000) if lifetime_s else None,
                 give_up_at_ms=self._give_up_at_ms(call, now_ms),
             )
 
-        call = await self._calls.change(request.path_params["call_id"], decide)
+        call = await self._calls.change(request.path_params["call_id"], decide, caller.tenant)
         return json_reply(call_view(call), 202).as_response()
 
     async def resolve(self, request: Request) -> Response:
@@ -135,35 +139,31 @@ class CallRoutes:
         wanted: ResolveRequest = decode(ResolveRequest, await request.body())
         if len(wanted.note) > NOTE_LIMIT:
             raise UnprocessableError(f"a note has at most {NOTE_LIMIT} characters", pointer="/note")
-        now_ms, by = self._parts.clock.now_ms(), _caller(request)
+        now_ms, caller = self._parts.clock.now_ms(), caller_of(request)
 
         def decide(call: Call, parts: tuple[Part, ...]) -> Settlement:
             return resolve(
                 call,
                 parts,
                 Resolution(wanted.resolution),
-                by,
+                caller.by,
                 wanted.note,
                 now_ms,
                 give_up_at_ms=self._give_up_at_ms(call, now_ms),
             )
 
-        call = await self._calls.change(request.path_params["call_id"], decide)
+        call = await self._calls.change(request.path_params["call_id"], decide, caller.tenant)
         return json_reply(call_view(call)).as_response()
 
     async def acknowledge(self, request: Request) -> Response:
         """Take note of evidence against a final state."""
-        call = await self._calls.acknowledge(request.path_params["call_id"])
+        call_id, caller = request.path_params["call_id"], caller_of(request)
+        call = await self._calls.acknowledge(call_id, caller.by, caller.tenant)
         return json_reply(call_view(call)).as_response()
 
     def _give_up_at_ms(self, call: Call, now_ms: int) -> int:
         connection = self._parts.placement.of_lane(call.lane)
         return now_ms + round(self._parts.placement.give_up_after_s(connection) * 1000)
-
-
-def _caller(request: Request) -> str:
-    name: str = request.scope["integrationd.caller"].name
-    return name
 
 
 _CALL = "/v1/calls/{call_id}"
@@ -172,12 +172,14 @@ TOLD: Table = {
         summary="List calls, the latest first.",
         gives={200: Page[CallView]},
         query=(*PAGE, *FILTERS),
+        personal="all",
         role=Role.READ,
     ),
     ("get", _CALL): Told(
         summary="Show one call with all that belongs to it.",
         gives={200: CallView},
         headers=("Prefer",),
+        personal="readers",
         role=Role.READ,
     ),
     ("delete", _CALL): Told(

@@ -10,6 +10,7 @@ from integrationd.api.problems import Problem, problem
 from integrationd.api.replies import json_reply, problem_reply
 from integrationd.api.roles import Role
 from integrationd.api.schemas import ConfigView
+from integrationd.api.tenancy import caller_of, refuse_one_tenant
 from integrationd.api.told import Table, Told
 
 
@@ -27,21 +28,28 @@ class ConfigRoutes:
             Route("/v1/config/reload", self.reload, methods=["POST"]),
         ]
 
-    async def show(self, _request: Request) -> Response:
+    async def show(self, request: Request) -> Response:
         """Show which configuration is in force."""
+        _refuse_one_tenant(request)
         return json_reply(ConfigView.of(self._configuration.status())).as_response()
 
-    async def diff(self, _request: Request) -> Response:
+    async def diff(self, request: Request) -> Response:
         """Show what a reload would do."""
+        _refuse_one_tenant(request)
         return json_reply(await self._configuration.preview()).as_response()
 
     async def reload(self, request: Request) -> Response:
         """Reload; a configuration that is refused changes nothing."""
-        caller = request.scope["integrationd.caller"].name
-        report = await self._configuration.reload(f"asked by {caller}")
+        _refuse_one_tenant(request)
+        by = caller_of(request).by
+        report = await self._configuration.reload(f"asked by {by}", by=by)
         if report.outcome != "rejected":
             return json_reply(report).as_response()
         return problem_reply(_refusal(report)).as_response()
+
+
+def _refuse_one_tenant(request: Request) -> None:
+    refuse_one_tenant(caller_of(request), "the configuration")
 
 
 def _refusal(report: ReloadReport) -> Problem:

@@ -4,20 +4,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from integrationd.api.connection_view import connection_view, detail_view
+from integrationd.api.directory_side import KnownConnection
+from integrationd.api.directory_views import ConnectionDetailView, ConnectionView
+from integrationd.api.paging import options_of
 from integrationd.api.parts import Parts
 from integrationd.api.replies import json_reply
-from integrationd.api.roles import Role
-from integrationd.api.schemas import (
-    ConnectionView,
-    OperationView,
-    PluginFaultView,
-    ProvidersView,
-    ProviderView,
-)
+from integrationd.api.roles import Caller, Role
+from integrationd.api.schemas import OperationView, PluginFaultView, ProvidersView, ProviderView
+from integrationd.api.tenancy import caller_of, may_change, may_see, refuse_one_tenant
 from integrationd.api.told import Page, Table, Told
 from integrationd.clock import to_rfc3339
+from integrationd.errors import NotFoundError
 from integrationd.journal import LedgerLine
-from integrationd.registry import Connection, PluginVersion
+from integrationd.registry import PluginVersion
 from integrationd.sdk.provider import request_schema
 
 
@@ -48,49 +48,65 @@ class ConnectionRoutes:
         wanted = [one for one in views if category is None or category in one.categories]
         return json_reply(ProvidersView(items=wanted, faults=faults)).as_response()
 
-    async def connections(self, _request: Request) -> Response:
-        """Show all connections."""
-        lines = await self._parts.journal.ledger.lines()
+    async def connections(self, request: Request) -> Response:
+        """Show all connections that the caller may use."""
+        caller = caller_of(request)
+        lines = await ledger_lines(self._parts, caller)
         items = [
-            connection_view(self._parts, one, lines) for one in self._parts.registry.connections()
+            connection_view(self._parts, one, lines)
+            for one in self._parts.directory.connections().values()
+            if may_see(caller, one.tenant)
         ]
         return json_reply({"items": items, "next": None}).as_response()
 
     async def connection(self, request: Request) -> Response:
         """Show one connection."""
-        return await self._show(request.path_params["name"])
+        options_of(request.query_params, ())
+        return await shown(self._parts, request)
 
     async def reset_breaker(self, request: Request) -> Response:
         """Close a breaker by hand."""
-        name, by = request.path_params["name"], request.scope["integrationd.caller"].name
-        await self._parts.lines.reset_breaker(name, by)
-        return await self._show(name)
-
-    async def _show(self, name: str) -> Response:
-        connection = self._parts.registry.connection(name)
-        lines = await self._parts.journal.ledger.lines()
-        return json_reply(connection_view(self._parts, connection, lines)).as_response()
+        known = known_connection(self._parts, request, to_change=True)
+        await self._parts.lines.reset_breaker(known.id, caller_of(request).by)
+        return await shown(self._parts, request)
 
 
-def connection_view(
-    parts: Parts, connection: Connection, lines: list[LedgerLine]
-) -> ConnectionView:
-    """Return a connection as the API shows it."""
-    status = parts.lines.line_status(connection.name)
-    until_ms = status.breaker_until_ms
-    return ConnectionView(
-        id=connection.name,
-        provider=connection.code,
-        environment=connection.environment,
-        enabled=connection.enabled,
-        operations=sorted(connection.plugin.operations),
-        breaker=status.breaker,
-        breaker_until=to_rfc3339(until_ms) if until_ms is not None else None,
-        running=status.running,
-        concurrency=status.concurrency,
-        rate_limit=status.rate_limit,
-        pending=sum(line.pending for line in lines if line.connection == connection.name),
-    )
+def known_connection(parts: Parts, request: Request, *, to_change: bool = False) -> KnownConnection:
+    """Return the connection that a request is about.
+
+    Args:
+        parts: What the routes work with.
+        request: One whose path names it.
+        to_change: Whether the caller wants more than to look at it.
+
+    Raises:
+        NotFoundError: There is none of that name for the caller.
+        NotAllowedError: It is everybody's, and the caller is of one tenant.
+    """
+    name, caller = request.path_params["name"], caller_of(request)
+    known = parts.directory.connections().get(name)
+    if known is None or not may_see(caller, known.tenant):
+        raise NotFoundError(
+            f"there is no connection {name[:80]!r}", hint="See 'integrationd connections'."
+        )
+    if to_change and not may_change(caller, known.tenant):
+        refuse_one_tenant(caller, f"the connection {name}")
+    return known
+
+
+async def shown(parts: Parts, request: Request, status: int = 200) -> Response:
+    """Answer with the connection that a request is about, as it is now."""
+    known, caller = known_connection(parts, request), caller_of(request)
+    may_see_settings = caller.role is Role.ADMIN and may_change(caller, known.tenant)
+    lines = await ledger_lines(parts, caller)
+    view = await detail_view(parts, known, lines, may_change=may_see_settings)
+    return json_reply(view, status).as_response()
+
+
+async def ledger_lines(parts: Parts, caller: Caller) -> list[LedgerLine]:
+    """Return the balance of the calls that a caller may see."""
+    lines = await parts.journal.ledger.lines()
+    return [line for line in lines if may_see(caller, line.tenant)]
 
 
 def _provider_view(plugin: PluginVersion) -> ProviderView:
@@ -128,9 +144,9 @@ TOLD: Table = {
         summary="Show all connections.", gives={200: Page[ConnectionView]}, role=Role.READ
     ),
     ("get", _CONNECTION): Told(
-        summary="Show one connection.", gives={200: ConnectionView}, role=Role.READ
+        summary="Show one connection.", gives={200: ConnectionDetailView}, role=Role.READ
     ),
     ("post", f"{_CONNECTION}/breaker/reset"): Told(
-        summary="Close a breaker by hand.", gives={200: ConnectionView}, role=Role.ADMIN
+        summary="Close a breaker by hand.", gives={200: ConnectionDetailView}, role=Role.ADMIN
     ),
 }

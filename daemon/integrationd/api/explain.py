@@ -42,7 +42,7 @@ def _why_pending(
 ) -> tuple[str, int | None]:
     nowhere = placement.why_none(call)
     if nowhere is not None:
-        return f"{nowhere} It goes as soon as there is one.", call.deadline_ms
+        return nowhere, call.deadline_ms
     last = f"{call.detail or call.reason} " if call.reason else ""
     connection = placement.of_lane(call.lane)
     status = _status(lines, connection.name) if connection else None

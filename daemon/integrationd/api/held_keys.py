@@ -20,6 +20,8 @@ from integrationd.journal import Condition, KeysAtHand, StoredApiKey
 BOOTSTRAP = "bootstrap"
 USES_EVERY_MS = 60_000
 AGAIN_S = 1.0
+# The usual ones by far; each costs a look-up instead of a record for every request.
+ADDRESSES_KEPT = 64
 _ID_BYTES = 8
 _SECRET_BYTES = 32
 
@@ -57,6 +59,17 @@ class HeldKey:
     expires_at_ms: float = math.inf
     grace_until_ms: float = math.inf
     noted_at_ms: float = -math.inf
+    _callers: dict[str, Caller] = dataclasses.field(default_factory=dict)
+
+    def caller_from(self, address: str) -> Caller:
+        """Return who shows it, and from which address."""
+        caller = self._callers.get(address)
+        if caller is None:
+            if len(self._callers) >= ADDRESSES_KEPT:
+                self._callers.clear()
+            caller = dataclasses.replace(self.caller, where=address)
+            self._callers[address] = caller
+        return caller
 
 
 class HeldKeys:

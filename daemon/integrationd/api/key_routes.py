@@ -11,17 +11,22 @@ from integrationd.api.accept import decode
 from integrationd.api.held_keys import BOOTSTRAP, MadeKey
 from integrationd.api.paging import options_of, page_of, read_page
 from integrationd.api.parts import Parts
-from integrationd.api.problems import problem
-from integrationd.api.replies import Reply, json_reply, problem_reply
-from integrationd.api.roles import Caller, Role
+from integrationd.api.replies import json_reply
+from integrationd.api.roles import Role
+from integrationd.api.tenancy import (
+    caller_of,
+    no_such_tenant,
+    tenant_filter,
+    tenant_for_new,
+)
 from integrationd.api.told import PAGE, Page, Table, Told
-from integrationd.call import DEFAULT_TENANT
 from integrationd.clock import to_rfc3339
-from integrationd.errors import ConflictError, NotAvailableError
+from integrationd.errors import ConflictError
 from integrationd.journal import NewApiKey, StoredApiKey
 
 RoleName = Literal["admin", "staff", "read"]
 
+FILTERS = ("tenant",)
 _LONGEST_LIFE_S = 10 * 366 * 86_400
 _LONGEST_GRACE_S = 90 * 86_400
 _GRACE_S = 86_400.0
@@ -34,7 +39,10 @@ _Life = Annotated[
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of ``POST /v1/keys``; without a tenant the key is for all of them."""
+    """The body of ``POST /v1/keys``.
+
+    Without a tenant the key is for all of them, or for the one that its maker is of.
+    """
 
     name: Annotated[
         str,
@@ -107,6 +115,7 @@ class KeyRoutes:
     def __init__(self, parts: Parts) -> None:
         self._keys = parts.journal.api_keys
         self._held_keys = parts.held_keys
+        self._tenants = parts.tenants
         self._clock = parts.clock
 
     def routes(self) -> list[Route]:
@@ -120,8 +129,8 @@ class KeyRoutes:
 
     async def list_keys(self, request: Request) -> Response:
         """List the keys, the latest first."""
-        page = read_page(request.query_params, ())
-        tenant = _caller(request).tenant
+        page = read_page(request.query_params, FILTERS)
+        tenant = tenant_filter(caller_of(request), page.filters.get("tenant"))
         found = await self._keys.list(tenant, before=page.before, limit=page.limit)
         now_ms = self._clock.now_ms()
         items = [KeyView(**_shown(one, now_ms)) for one in found]
@@ -131,8 +140,10 @@ class KeyRoutes:
         """Make a key; this is the only time that it is shown."""
         options_of(request.query_params, ())
         wanted: KeyRequest = decode(KeyRequest, await request.body())
-        caller = _caller(request)
-        _check_tenant(wanted.tenant)
+        caller = caller_of(request)
+        tenant = wanted.tenant
+        if caller.tenant is not None or tenant is not None:
+            tenant = self._known_tenant(tenant_for_new(caller, tenant))
         if wanted.name == BOOTSTRAP:
             raise ConflictError(
                 f"{BOOTSTRAP!r} is the name of the key in the key file",
@@ -140,11 +151,9 @@ class KeyRoutes:
                 pointer="/name",
                 hint="Choose another name.",
             )
-        if caller.tenant not in (None, wanted.tenant):
-            return _beyond(caller).as_response()
         made = MadeKey.make()
-        fresh = self._fresh(made, wanted.name, wanted.tenant, wanted.role, wanted.expires_in)
-        kept = await self._keys.add(fresh, caller.name)
+        fresh = self._fresh(made, wanted.name, tenant, wanted.role, wanted.expires_in)
+        kept = await self._keys.add(fresh, caller.by)
         self._held_keys.hold(kept)
         return self._reply(made, kept)
 
@@ -152,7 +161,7 @@ class KeyRoutes:
         """Put a new key in the place of one, which goes on for a while."""
         body = await request.body()
         wanted: RotateRequest = decode(RotateRequest, body) if body else RotateRequest()
-        caller, made = _caller(request), MadeKey.make()
+        caller, made = caller_of(request), MadeKey.make()
         # Name, tenant and role are those of the old key.
         fresh = self._fresh(made, "", None, "", wanted.expires_in)
         old, kept = await self._keys.rotate(
@@ -160,7 +169,7 @@ class KeyRoutes:
             fresh,
             within=caller.tenant,
             grace_ms=round(wanted.grace * 1000),
-            by=caller.name,
+            by=caller.by,
         )
         self._held_keys.hold(old)
         self._held_keys.hold(kept)
@@ -168,12 +177,17 @@ class KeyRoutes:
 
     async def revoke(self, request: Request) -> Response:
         """Take a key away for ever."""
-        caller, key_id = _caller(request), request.path_params["key_id"]
+        caller, key_id = caller_of(request), request.path_params["key_id"]
         self._held_keys.shut_out(key_id, caller.tenant)
         now_ms = self._clock.now_ms()
-        kept = await self._keys.revoke(key_id, within=caller.tenant, by=caller.name, now_ms=now_ms)
+        kept = await self._keys.revoke(key_id, within=caller.tenant, by=caller.by, now_ms=now_ms)
         self._held_keys.hold(kept)
         return json_reply(KeyView(**_shown(kept, now_ms))).as_response()
+
+    def _known_tenant(self, tenant: str) -> str:
+        if self._tenants.find(tenant) is None:
+            raise no_such_tenant(tenant)
+        return tenant
 
     def _fresh(
         self, made: MadeKey, name: str, tenant: str | None, role: str, life_s: float | None
@@ -192,28 +206,6 @@ class KeyRoutes:
     def _reply(self, made: MadeKey, kept: StoredApiKey) -> Response:
         view = MadeKeyView(key=made.text, **_shown(kept, self._clock.now_ms()))
         return json_reply(view, 201, [_UNSTORED]).as_response()
-
-
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope["integrationd.caller"]
-    return caller
-
-
-def _check_tenant(tenant: str | None) -> None:
-    if tenant not in (None, DEFAULT_TENANT):
-        raise NotAvailableError("tenants are not available in this version", pointer="/tenant")
-
-
-def _beyond(caller: Caller) -> Reply:
-    return problem_reply(
-        problem(
-            403,
-            "tenant_not_allowed",
-            f"{caller.name} is of the tenant {caller.tenant} and makes keys for it only",
-            pointer="/tenant",
-            hint=f'Say "tenant": "{caller.tenant}".',
-        )
-    )
 
 
 def _shown(key: StoredApiKey, now_ms: int) -> dict[str, Any]:
@@ -252,7 +244,7 @@ TOLD: Table = {
     ("get", "/v1/keys"): Told(
         summary="List the API keys, the latest first.",
         gives={200: Page[KeyView]},
-        query=PAGE,
+        query=(*PAGE, *FILTERS),
         role=Role.ADMIN,
     ),
     ("post", "/v1/keys"): Told(

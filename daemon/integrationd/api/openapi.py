@@ -22,6 +22,7 @@ from integrationd.api.openapi_table import (
     Kept,
     OpenApi,
 )
+from integrationd.api.openapi_words import in_words
 from integrationd.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT
 from integrationd.api.parts import Parts
 from integrationd.api.problems import CONTENT_TYPE, Problem
@@ -29,6 +30,8 @@ from integrationd.api.replies import json_reply
 from integrationd.api.schemas import CallRequest, CallView
 from integrationd.api.submit import OPTIONS
 from integrationd.api.told import Told
+from integrationd.api.users.forms import in_users_words
+from integrationd.api.users.prefix import of_ours
 from integrationd.call import CallState
 from integrationd.sdk.contract import Contract
 from integrationd.sdk.contracts import CATALOGUE
@@ -75,7 +78,8 @@ def document(contracts: Iterable[Contract]) -> OpenApi:
     routes = dict(ROUTES)
     for contract in contracts:
         category, _, verb = contract.operation.partition(".")
-        routes["post", f"/v1/{category}/{verb}"] = _short_form(contract)
+        routes["post", f"/v1/{category}/{verb}"] = told = _short_form(contract)
+        routes["post", of_ours(f"/v1/{category}/{verb}")] = in_users_words(told, contract)
     schemas = _Schemas(routes.values())
     paths: dict[str, _Json] = {}
     for (method, path), told in sorted(routes.items(), key=lambda each: each[0][::-1]):
@@ -104,7 +108,8 @@ class _Schemas:
             for model in (told.takes, *told.gives.values()):
                 wanted += model if isinstance(model, tuple) else [model]
         models = [model for model in dict.fromkeys(wanted) if _has_schema(model)]
-        found, self.components = msgspec.json.schema_components(models, ref_template=_REFERENCE)
+        found, components = msgspec.json.schema_components(models, ref_template=_REFERENCE)
+        self.components = {name: in_words(schema) for name, schema in components.items()}
         self._of = dict(zip(models, found, strict=True))
         problem = self.components["Problem"]
         problem["properties"] = {"type": {"const": "about:blank"}, **problem["properties"]}
@@ -145,10 +150,6 @@ def _short_form(contract: Contract) -> Told:
 
 
 def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
-    answers: _Json = {str(status): _PROBLEM for status in told.problems}
-    for status, model in told.gives.items():
-        kind = "text/plain" if model is str else "application/json"
-        answers[str(status)] = _content(told.summary, kind, schemas.of(model))
     option = schemas.of_option if told.takes is not None else _filter
     operation: _Json = {
         "operationId": "_".join(re.findall(r"\w+", f"{method} {path}")),
@@ -156,10 +157,13 @@ def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
         "security": [] if told.is_open else [{"key": []}, {}],
         "parameters": [
             *(_parameter("path", name, _TEXT) for name in _VARIABLE.findall(path)),
-            *(_parameter("query", name, option(name)) for name in told.query),
+            *(
+                _parameter("query", name, dict(told.shapes.get(name) or option(name)))
+                for name in told.query
+            ),
             *(_parameter("header", name, HEADERS[name]) for name in told.headers),
         ],
-        "responses": {**answers, "default": _PROBLEM},
+        "responses": {**_answers(told, schemas), "default": _PROBLEM},
     }
     if not told.is_open:
         operation["x-required-role"] = told.role.value
@@ -167,6 +171,18 @@ def _operation(method: str, path: str, told: Told, schemas: _Schemas) -> _Json:
         body = _content("", "application/json", schemas.of(told.takes))["content"]
         operation["requestBody"] = {"required": told.needs_body, "content": body}
     return operation
+
+
+def _answers(told: Told, schemas: _Schemas) -> _Json:
+    answers: _Json = {str(status): _PROBLEM for status in told.problems}
+    for status, model in told.gives.items():
+        kind = "text/plain" if model is str else "application/json"
+        empty = {"description": told.summary}
+        of_model = _content(told.summary, kind, schemas.of(model)) if model is not None else empty
+        answers[str(status)] = of_model
+    if told.is_stream:
+        answers["200"]["content"]["text/event-stream"] = {"schema": _TEXT}
+    return answers
 
 
 def _filter(name: str) -> _Json:

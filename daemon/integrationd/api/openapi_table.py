@@ -9,11 +9,17 @@ from typing import Any
 import msgspec
 
 from integrationd.api import (
+    authorisation_routes,
     call_routes,
     config_routes,
+    connection_change_routes,
     connection_routes,
+    erasure_routes,
+    event_routes,
     key_routes,
     resource_routes,
+    subscription_routes,
+    tenant_routes,
     vault_routes,
     webhook_routes,
 )
@@ -21,6 +27,7 @@ from integrationd.api.accept import KEY_LIMIT
 from integrationd.api.roles import Role
 from integrationd.api.schemas import BatchRequest, CallRequest, CallView
 from integrationd.api.told import Table, Told
+from integrationd.api.users.paths import with_users_paths
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -48,6 +55,10 @@ class OpenApi(msgspec.Struct, frozen=True):
 SUBMIT = ("Prefer", "Idempotency-Key")
 SUBMIT_ROLE = Role.STAFF
 HEADERS: Mapping[str, dict[str, Any]] = {
+    "Last-Event-ID": {
+        "type": "string",
+        "description": "Of a stream: the number of the last event that was seen.",
+    },
     "Prefer": {
         "type": "string",
         "description": "wait=N: answer when the call is settled, or after N seconds, at most 60.",
@@ -56,6 +67,7 @@ HEADERS: Mapping[str, dict[str, Any]] = {
         "type": "string",
         "minLength": 1,
         "maxLength": KEY_LIMIT,
+        "pattern": "^[ -~]*[!-~][ -~]*$",
         "description": "Printable; the same key and request give the same call.",
     },
 }
@@ -78,13 +90,20 @@ _OWN: Table = {
         summary="Show this document.", gives={200: OpenApi}, role=Role.READ
     ),
 }
-ROUTES: Table = {
+_OURS: Table = {
     **_OWN,
     **call_routes.TOLD,
     **resource_routes.TOLD,
     **connection_routes.TOLD,
+    **connection_change_routes.TOLD,
+    **tenant_routes.TOLD,
+    **erasure_routes.TOLD,
+    **authorisation_routes.TOLD,
     **config_routes.TOLD,
+    **event_routes.TOLD,
     **webhook_routes.TOLD,
     **key_routes.TOLD,
+    **subscription_routes.TOLD,
     **vault_routes.TOLD,
 }
+ROUTES: Table = with_users_paths(_OURS)

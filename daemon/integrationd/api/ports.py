@@ -1,5 +1,6 @@
 """What the API needs from parts that it does not import; the supervisor passes it in."""
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -170,6 +171,64 @@ class VaultSide(Protocol):
         ...
 
 
+class BegunConsent(msgspec.Struct, frozen=True, kw_only=True):
+    """An authorisation that was begun.
+
+    Attributes:
+        connection: The connection's id.
+        url: The address at which a person consents; good once.
+        redirect_uri: Where the person is sent back to.
+        expires_at: Until when it is good, in UTC.
+    """
+
+    connection: str
+    url: str
+    redirect_uri: str
+    expires_at: dt.datetime
+
+
+class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
+    """An authorisation that was taken back.
+
+    Attributes:
+        connection: The connection's id.
+        revoked: Whether the provider has voided the token; it may have no way to.
+    """
+
+    connection: str
+    revoked: bool
+
+
+class AuthorisationSide(Protocol):
+    """What begins and ends the authorisation of connections by a person."""
+
+    def needs(self, connection: Connection) -> str:
+        """Return why a person has to authorise a connection; empty where nobody has to."""
+        ...
+
+    def is_authorised(self, connection: Connection) -> bool | None:
+        """Say whether a person's consent is at hand; None where none is needed."""
+        ...
+
+    async def begin(self, connection: Connection, by: str) -> BegunConsent:
+        """Return the address at which a person consents.
+
+        Raises:
+            ConflictError: The connection needs no consent, or nobody could come back from there.
+            VaultError: What the consent brings could not be kept.
+        """
+        ...
+
+    async def give_back(self, connection: Connection, by: str) -> GivenBack:
+        """Have the provider void the token of a connection, and forget it only then.
+
+        Raises:
+            ConflictError: The connection uses no OAuth.
+            TokenRequestError: The provider has not voided it; it is kept.
+        """
+        ...
+
+
 class WebhookSide(Protocol):
     """What takes webhooks in."""
 
@@ -189,7 +248,7 @@ class Configuration(Protocol):
         """Return which configuration is in force."""
         ...
 
-    async def reload(self, cause: str) -> ReloadReport:
+    async def reload(self, cause: str, *, by: str | None = None) -> ReloadReport:
         """Read configuration, secrets and plugins anew and take them over, or nothing of it."""
         ...
 
@@ -201,8 +260,11 @@ class Configuration(Protocol):
 class Placement(Protocol):
     """Which connection serves what, and on which terms."""
 
-    def for_new_call(self, operation: str, requested: str | None) -> Connection | None:
-        """Return the connection that a new call would go through; None where its route holds."""
+    def for_new_call(self, operation: str, requested: str | None, tenant: str) -> Connection | None:
+        """Return the connection that a tenant's new call would go through.
+
+        None where its route holds. A connection of another tenant is none that exists.
+        """
         ...
 
     def of_lane(self, lane: str) -> Connection | None:
@@ -211,6 +273,10 @@ class Placement(Protocol):
 
     def why_none(self, call: Call) -> str | None:
         """Say why a pending call has no connection, or None if it has one."""
+        ...
+
+    def attempts(self, connection: Connection | None) -> int:
+        """Return how many sends of a call through the connection may arrive at most."""
         ...
 
     def give_up_after_s(self, connection: Connection | None) -> float:

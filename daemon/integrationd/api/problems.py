@@ -11,6 +11,7 @@ from integrationd.errors import (
     JournalError,
     JournalFullError,
     RequestError,
+    TooManyError,
 )
 
 CONTENT_TYPE = "application/problem+json"
@@ -91,7 +92,12 @@ def problem_of(error: Exception) -> Problem:
     """Turn an error into the problem that its caller sees; what is unexpected stays unnamed."""
     if isinstance(error, RequestError):
         return problem(
-            error.status, error.error_code, str(error), hint=error.hint, pointer=error.pointer
+            error.status,
+            error.error_code,
+            str(error),
+            hint=error.hint,
+            pointer=error.pointer,
+            retry_after_s=error.retry_after_s if isinstance(error, TooManyError) else 0,
         )
     if isinstance(error, JournalFullError):
         return problem(507, error.code, str(error), hint=error.hint, retry_after_s=_RETRY_AFTER_S)

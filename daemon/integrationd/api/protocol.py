@@ -117,8 +117,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._gate.leave(self)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn narrows asyncio's bool to None
-        """Stay for the answer when a client has sent its request and closed its half."""
-        if self._phase is _IDLE and self._is_answering():
+        """Stay for the answer when a client has closed its half; a stream's reader has gone."""
+        if self._phase is _IDLE and self._is_answering() and not self.cycle.response_started:
             self.cycle.keep_alive = False
             return True
         return False

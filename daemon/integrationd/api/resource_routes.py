@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from integrationd import __version__
-from integrationd.api.connection_routes import connection_view
+from integrationd.api.connection_view import connection_view
+from integrationd.api.directory_views import ConnectionView
 from integrationd.api.paging import page_of, read_page
 from integrationd.api.parts import Parts
 from integrationd.api.ports import ConfigStatus
@@ -22,6 +23,7 @@ from integrationd.api.schemas import (
     LedgerView,
     StatusView,
 )
+from integrationd.api.tenancy import caller_of, may_see, refuse_one_tenant, tenant_filter
 from integrationd.api.told import PAGE, Page, Table, Told
 from integrationd.clock import to_rfc3339
 from integrationd.errors import JournalError, NotFoundError
@@ -51,31 +53,32 @@ class ResourceRoutes:
         """Return the routes for machines that only look whether the daemon lives."""
         return [Route("/healthz", self.healthz), Route("/readyz", self.readyz)]
 
-    async def ledger(self, _request: Request) -> Response:
+    async def ledger(self, request: Request) -> Response:
         """Show the balance."""
-        lines = await self._parts.journal.ledger.lines()
-        total = _total(lines)
+        within = caller_of(request).tenant
+        lines = await self._parts.journal.ledger.lines(within)
+        total = _total(lines, within)
         balances = all(line.balances for line in lines)
         view = LedgerView(items=lines, total=total, balances=balances)
         return json_reply(view).as_response()
 
-    async def status(self, _request: Request) -> Response:
+    async def status(self, request: Request) -> Response:
         """Show what a person looks at first; answers also while the journal is not ready."""
-        journal = self._parts.journal.status()
-        lines, oldest_ms, counts = await self._figures()
+        caller, journal = caller_of(request), self._parts.journal.status()
+        lines, oldest_ms, counts = await self._figures(caller.tenant)
         problems = _problems(journal.condition, journal.reason, journal.alarm, lines, counts)
         configuration = self._parts.configuration.status()
-        problems += _config_problems(configuration)
-        problems += [f"Plugin {fault}" for fault in self._parts.registry.faults]
-        problems += self._parts.held_keys.problems()
+        if caller.tenant is None:
+            problems += self._common_problems(configuration)
+        else:
+            # What is wrong with the configuration may name what is another tenant's.
+            configuration = msgspec.structs.replace(configuration, problems=(), warnings=())
         connections = [
-            connection_view(self._parts, one, lines) for one in self._parts.registry.connections()
+            connection_view(self._parts, one, lines)
+            for one in self._parts.directory.connections().values()
+            if may_see(caller, one.tenant)
         ]
-        problems += [
-            f"Connection {one.id}: its breaker is open until {one.breaker_until}."
-            for one in connections
-            if one.breaker == "open"
-        ]
+        problems += _connection_problems(connections)
         ready = journal.condition is Condition.READY
         view = StatusView(
             status="degraded" if not ready else "attention" if problems else "ok",
@@ -91,30 +94,44 @@ class ResourceRoutes:
                 wal_bytes=journal.wal_bytes,
             ),
             config=ConfigView.of(configuration),
-            ledger=_total(lines),
+            ledger=_total(lines, caller.tenant),
             oldest_pending_at=to_rfc3339(oldest_ms) if oldest_ms is not None else None,
             connections=connections,
         )
         return json_reply(view).as_response()
 
-    async def _figures(self) -> tuple[list[LedgerLine], int | None, dict[str, int]]:
+    def _common_problems(self, configuration: ConfigStatus) -> list[str]:
+        """Return what is wrong with what all tenants share."""
+        return [
+            *_config_problems(configuration),
+            *(f"Plugin {fault}" for fault in self._parts.registry.faults),
+            *self._parts.held_keys.problems(),
+        ]
+
+    async def _figures(
+        self, within: str | None
+    ) -> tuple[list[LedgerLine], int | None, dict[str, int]]:
         ledger = self._parts.journal.ledger
         try:
-            return await ledger.lines(), await ledger.oldest_pending_ms(), await ledger.attention()
+            lines = await ledger.lines(within)
+            return lines, await ledger.oldest_pending_ms(within), await ledger.attention(within)
         except JournalError:
             return [], None, {}
 
     async def acknowledge(self, request: Request) -> Response:
         """Take note of lost commits."""
-        by = request.scope["integrationd.caller"].name
-        was = await self._parts.journal.acknowledge_alarm(by)
+        caller = caller_of(request)
+        refuse_one_tenant(caller, "the journal")
+        was = await self._parts.journal.acknowledge_alarm(caller.by)
         return json_reply({"acknowledged": was}).as_response()
 
     async def attempts(self, request: Request) -> Response:
         """List exchanges, the latest first."""
         page = read_page(request.query_params, ATTEMPT_FILTERS)
+        tenant = tenant_filter(caller_of(request), page.filters.get("tenant"))
+        wanted = AttemptFilter(**{**page.filters, "tenant": tenant})
         found = await self._parts.journal.attempts.list(
-            AttemptFilter(**page.filters), before=page.before, limit=page.limit
+            wanted, before=page.before, limit=page.limit
         )
         items = [AttemptView.of(one) for one in found]
         return json_reply(page_of(items, [one.seq for one in found], page)).as_response()
@@ -124,7 +141,7 @@ class ResourceRoutes:
         number = request.path_params["number"]
         if not (number.isascii() and number.isdigit() and len(number) < 19):
             raise NotFoundError(f"there is no attempt {number[:40]!r}", code="no_such_attempt")
-        found = await self._parts.journal.attempts.get(int(number))
+        found = await self._parts.journal.attempts.get(int(number), caller_of(request).tenant)
         return json_reply(AttemptView.of(found)).as_response()
 
     async def healthz(self, _request: Request) -> Response:
@@ -139,15 +156,16 @@ class ResourceRoutes:
         told = problem(503, "not_ready", f"The journal is {journal.condition}: {journal.reason}")
         return problem_reply(told).as_response()
 
-    async def metrics(self, _request: Request) -> Response:
-        """Tell Prometheus."""
-        lines, oldest_ms, _counts = await self._figures()
+    async def metrics(self, request: Request) -> Response:
+        """Tell Prometheus; who is of one tenant is told of that one only."""
+        within = caller_of(request).tenant
+        lines, oldest_ms, _counts = await self._figures(within)
         age_ms = None if oldest_ms is None else self._parts.clock.now_ms() - oldest_ms
         breakers = {
             one.name: self._parts.lines.line_status(one.name).breaker
             for one in self._parts.registry.connections()
         }
-        body, kind = self._parts.metrics.render(lines_of(lines), age_ms, breakers)
+        body, kind = self._parts.metrics.render(lines_of(lines), age_ms, breakers, within)
         return Response(body, media_type=kind)
 
 
@@ -160,10 +178,22 @@ def lines_of(lines: list[LedgerLine]) -> dict[tuple[str, str], dict[str, int]]:
     }
 
 
-def _total(lines: list[LedgerLine]) -> LedgerLine:
+def _total(lines: list[LedgerLine], within: str | None = None) -> LedgerLine:
     names = LedgerLine.__struct_fields__[2:]
     sums: list[Any] = [sum(getattr(line, name) for line in lines) for name in names]
-    return LedgerLine("*", None, *sums)
+    return LedgerLine(within or "*", None, *sums)
+
+
+def _connection_problems(connections: list[ConnectionView]) -> list[str]:
+    consents = [one for one in connections if one.authorised is False]
+    open_ones = [one for one in connections if one.breaker == "open"]
+    return [
+        *(f"Connection {one.id}: {one.problem}." for one in consents),
+        *(
+            f"Connection {one.id}: its breaker is open until {one.breaker_until}."
+            for one in open_ones
+        ),
+    ]
 
 
 def _config_problems(status: ConfigStatus) -> list[str]:
@@ -234,9 +264,10 @@ TOLD: Table = {
         summary="List exchanges, the latest first.",
         gives={200: Page[AttemptView]},
         query=(*PAGE, *ATTEMPT_FILTERS),
+        personal="all",
         role=Role.READ,
     ),
     ("get", "/v1/attempts/{number}"): Told(
-        summary="Show one exchange.", gives={200: AttemptView}, role=Role.READ
+        summary="Show one exchange.", gives={200: AttemptView}, personal="all", role=Role.READ
     ),
 }

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 
 from integrationd.api.problems import Problem, problem
+from integrationd.call import Actor
 
 
 class Role(enum.StrEnum):
@@ -29,11 +30,18 @@ class Caller:
         name: How the caller is named in events, for example ``uid:1000`` or ``key:shop``.
         role: What the caller may do.
         tenant: The one tenant whose things these may be; None for all.
+        where: From where: ``socket``, or the address of a TCP client.
     """
 
     name: str
     role: Role
     tenant: str | None = None
+    where: str = "socket"
+
+    @property
+    def by(self) -> Actor:
+        """The caller as the event log names who did something."""
+        return Actor(self.name, self.where)
 
 
 def role_refusal(caller: Caller, needed: Role) -> Problem | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from integrationd.api.directory_views import ConnectionView
 from integrationd.api.ports import ConfigProblem, ConfigStatus
 from integrationd.call import Call, Part, Priority
 from integrationd.clock import to_rfc3339
@@ -37,7 +38,12 @@ _NO_CONTROLS = "text without control characters"
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The app's own reference for searching."""
+    """The app's own reference for searching.
+
+    Attributes:
+        type: What kind of thing it is, for example ``invoice``.
+        id: Which one.
+    """
 
     type: Annotated[str, msgspec.Meta(max_length=255, pattern=_PRINTABLE, description=_NO_CONTROLS)]
     id: Annotated[
@@ -47,7 +53,24 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of ``POST /v1/calls``; an item of a batch may also carry its idempotency key."""
+    """The body of ``POST /v1/calls``.
+
+    Attributes:
+        operation: What is to be done, for example ``sms.send``.
+        payload: With what: an object as the operation takes it, see the operations.
+        connection: Send it through this connection and no other.
+        tenant: Whose call it is; the caller's own, or ``default``.
+        priority: How urgent it is.
+        ordering_key: Calls of one key go one after the other.
+        not_before: Not before this.
+        expires_at: Too late after this.
+        expires_in: Too late after so many seconds; in place of ``expires_at``.
+        reference: The app's own reference, to find it by.
+        metadata: An object that is kept with the call and shown with it.
+        on_uncertain: What to do if nobody can tell whether it arrived; as the operation says where
+            absent.
+        idempotency_key: Of an item of a batch; a single call has it in the header.
+    """
 
     operation: str
     payload: msgspec.Raw = _raw(_EMPTY)
@@ -65,20 +88,36 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of ``POST /v1/calls/batch``."""
+    """The body of ``POST /v1/calls/batch``.
+
+    Attributes:
+        calls: 1 to 1,000 calls; all are accepted, or none.
+    """
 
     calls: list[CallRequest]
 
 
 class ResolveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of ``POST /v1/calls/{id}/resolve``."""
+    """The body of ``POST /v1/calls/{id}/resolve``.
+
+    Attributes:
+        resolution: What became of it; ``repeat`` sends it again.
+        note: How you know; kept with the call, at most 1,000 characters.
+    """
 
     resolution: Literal["done", "refused", "repeat"]
     note: str = ""
 
 
 class PartView(msgspec.Struct, frozen=True, kw_only=True):
-    """One recipient of a call to many."""
+    """One recipient of a call to many.
+
+    Attributes:
+        reason: Why it stands so, for programs.
+        detail: The same, for people.
+        provider_reference: The provider's id of it.
+        delivery: What became of it after the provider took it over.
+    """
 
     recipient: str
     state: str
@@ -101,7 +140,16 @@ class PartView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
-    """One ended exchange, masked."""
+    """One ended exchange, masked.
+
+    Attributes:
+        kind: ``send``, or ``query``: the provider was asked what became of it.
+        number: The how-manyth of its kind.
+        plugin_digest: Which version of the plugin made it.
+        outcome: What it came to.
+        sent: Whether anything may have arrived.
+        rule: What was decided after it, and why.
+    """
 
     id: int
     call_id: str
@@ -166,6 +214,21 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     """A call as the API shows it.
 
     Attributes:
+        state: ``pending``, ``processing``, ``waiting`` (the provider took it on, its effect is
+            open), ``unknown`` (nobody can tell yet), or the final ``completed``, ``failed``,
+            ``expired`` and ``cancelled``.
+        connection: Through which it goes or went; null before it is chosen.
+        gives_up_at: When trying ends at the latest.
+        attempts: Sends that may have arrived.
+        tries: All sends.
+        queries: How often the provider was asked what became of it.
+        reason: Why it stands so, for programs.
+        detail: The same, for people.
+        provider_reference: The provider's id of it.
+        delivery: What became of a message after the provider took it over.
+        contradiction: Evidence against the state, until somebody acknowledges it.
+        result: What the provider gave back, as far as it is known.
+        payload: What was asked for, masked; like all that follows, only where one call is shown.
         next_attempt_at: While pending: when it may go.
         ask_at: While waiting or unknown: when the provider is asked next.
         why: While it is not final: why it stands where it stands.
@@ -243,22 +306,6 @@ class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
     items: list[LedgerLine]
     total: LedgerLine
     balances: bool
-
-
-class ConnectionView(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection as the API shows it; never with its secrets."""
-
-    id: str
-    provider: str
-    environment: str
-    enabled: bool
-    operations: list[str]
-    breaker: str
-    breaker_until: str | None
-    running: int
-    concurrency: int
-    rate_limit: str | None
-    pending: int
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):

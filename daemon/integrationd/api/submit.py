@@ -8,6 +8,7 @@ import msgspec
 
 from integrationd.api.accept import READ_WAIT_S, Acceptor, decode
 from integrationd.api.replies import Reply, json_reply
+from integrationd.api.roles import Caller
 from integrationd.api.schemas import BatchRequest, CallRequest, CallView, call_view
 from integrationd.api.waiting import Waiters, is_settled
 from integrationd.api.wording import in_words
@@ -54,7 +55,7 @@ class Submitter:
         self._journal = journal
         self._waiters = waiters
 
-    async def one(self, body: bytes, prefer: str | None, key: str | None) -> Reply:
+    async def one(self, caller: Caller, body: bytes, prefer: str | None, key: str | None) -> Reply:
         """Answer ``POST /v1/calls``.
 
         Raises:
@@ -66,10 +67,11 @@ class Submitter:
                 "the key of a single call travels in the Idempotency-Key header",
                 pointer="/idempotency_key",
             )
-        return await self._submit(_with_key(request, key), prefer)
+        return await self._submit(_with_key(request, key), caller, prefer)
 
     async def short(
         self,
+        caller: Caller,
         operation: str,
         body: bytes,
         options: Mapping[str, str],
@@ -84,9 +86,9 @@ class Submitter:
         request = msgspec.structs.replace(
             _from_options(operation, options), payload=msgspec.Raw(body or b"{}")
         )
-        return await self._submit(_with_key(request, key), prefer)
+        return await self._submit(_with_key(request, key), caller, prefer)
 
-    async def batch(self, body: bytes) -> Reply:
+    async def batch(self, caller: Caller, body: bytes) -> Reply:
         """Answer ``POST /v1/calls/batch``: all or none, in one commit.
 
         Raises:
@@ -98,28 +100,35 @@ class Submitter:
                 f"a batch has 1 to {BATCH_LIMIT} calls, this one {len(batch.calls)}",
                 pointer="/calls",
             )
-        receipts = await self._acceptor.accept(batch.calls, below="/calls")
+        receipts = await self._acceptor.accept(batch.calls, caller, below="/calls")
         return json_reply({"items": [_view_of(receipt) for receipt in receipts]}, 202)
 
-    async def look(self, call_id: str, prefer: str | None) -> Call:
+    async def look(self, call_id: str, prefer: str | None, within: str | None) -> Call:
         """Return a call, once it has left the open states or the wait is over.
+
+        Args:
+            call_id: Its id.
+            prefer: The ``Prefer`` header.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none of that id.
         """
         seconds = _wait_s(prefer)
         if seconds:
-            await self._wait(call_id, seconds)
-        return await self._journal.calls.get(call_id)
+            await self._wait(call_id, seconds, within)
+        return await self._journal.calls.get(call_id, within)
 
-    async def _wait(self, call_id: str, seconds: float) -> None:
+    async def _wait(self, call_id: str, seconds: float, within: str | None) -> None:
         await self._waiters.until_settled(
-            call_id, seconds, lambda: self._journal.calls.get(call_id)
+            call_id, seconds, lambda: self._journal.calls.get(call_id, within)
         )
 
-    async def _submit(self, request: CallRequest, prefer: str | None) -> Reply:
+    async def _submit(self, request: CallRequest, caller: Caller, prefer: str | None) -> Reply:
         asked_s = _wait_s(prefer)
-        (receipt,) = await self._acceptor.accept([request], read_within_s=asked_s or READ_WAIT_S)
+        (receipt,) = await self._acceptor.accept(
+            [request], caller, read_within_s=asked_s or READ_WAIT_S
+        )
         reads = receipt.call is not None and self._acceptor.only_reads(receipt.call)
         seconds = asked_s or (READ_WAIT_S if reads else 0.0)
         if seconds and receipt.call is not None:
@@ -128,7 +137,7 @@ class Submitter:
         return json_reply(_view_of(receipt), 202, headers)
 
     async def _after_waiting(self, receipt: Receipt, seconds: float, reads: bool) -> Reply:
-        await self._wait(receipt.call_id, seconds)
+        await self._wait(receipt.call_id, seconds, None)
         detail = await self._journal.calls.detail(receipt.call_id)
         if reads and (detail.call.state is CallState.EXPIRED or not is_settled(detail.call)):
             raise TimeIsUpError(

@@ -8,18 +8,25 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from integrationd.api.accept import decode
+from integrationd.api.paging import options_of
 from integrationd.api.parts import Parts
 from integrationd.api.ports import ReloadReport, VaultRotation, VaultStatus
-from integrationd.api.problems import problem
-from integrationd.api.replies import json_reply, problem_reply
-from integrationd.api.roles import Caller, Role
+from integrationd.api.replies import json_reply
+from integrationd.api.roles import Role
+from integrationd.api.tenancy import (
+    caller_of,
+    no_such_tenant,
+    refuse_one_tenant,
+    tenant_filter,
+)
 from integrationd.api.told import Page, Table, Told
-from integrationd.call import DEFAULT_TENANT
 from integrationd.clock import to_rfc3339
 from integrationd.errors import UnprocessableError
-from integrationd.settings import SECRET_NAME_PATTERN
+from integrationd.settings import SECRET_NAME_PATTERN, SHARED_SECRETS_OF
 
 VALUE_LIMIT_BYTES = 64 * 1024
+OPTIONS = ("tenant",)
+_MASTER_KEY = "the master key"
 
 
 class SecretRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +82,7 @@ class VaultRoutes:
 
     def __init__(self, parts: Parts) -> None:
         self._vault = parts.vault
+        self._tenants = parts.tenants
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -89,18 +97,17 @@ class VaultRoutes:
 
     async def status(self, request: Request) -> Response:
         """Say how the vault is."""
-        return _beyond(_caller(request)) or json_reply(await self._vault.status()).as_response()
+        refuse_one_tenant(caller_of(request), _MASTER_KEY)
+        return json_reply(await self._vault.status()).as_response()
 
     async def init(self, request: Request) -> Response:
         """Make the master key where there is none."""
-        refusal = _beyond(_caller(request))
-        if refusal is not None:
-            return refusal
+        refuse_one_tenant(caller_of(request), _MASTER_KEY)
         return json_reply(VaultMade(notice=await self._vault.init())).as_response()
 
     async def list_secrets(self, request: Request) -> Response:
         """List the secrets by name, without what they hold."""
-        found = await self._vault.list(_tenant(request))
+        found = await self._vault.list(_whose(request))
         items = [
             SecretView(name=one.name, version=one.version, set_at=to_rfc3339(one.set_at_ms))
             for one in found
@@ -120,8 +127,11 @@ class VaultRoutes:
             raise UnprocessableError(
                 f"a secret has at most {VALUE_LIMIT_BYTES} bytes", pointer="/value"
             )
-        caller = _caller(request)
-        change, reload = await self._vault.set(_tenant(request), name, wanted.value, caller.name)
+        caller, tenant = caller_of(request), self._tenant(request)
+        change, reload = await self._vault.set(tenant, name, wanted.value, caller.by)
+        if caller.tenant is not None:
+            # What else has changed may be another tenant's.
+            reload = ReloadReport(outcome=reload.outcome)
         view = SecretSetView(
             name=name,
             version=change.version,
@@ -133,44 +143,45 @@ class VaultRoutes:
 
     async def delete_secret(self, request: Request) -> Response:
         """Delete a secret that no connection refers to."""
-        name = request.path_params["name"]
-        await self._vault.delete(_tenant(request), name, _caller(request).name)
+        name, caller = request.path_params["name"], caller_of(request)
+        await self._vault.delete(_whose(request), name, caller.by)
         return json_reply(SecretGone(name=name)).as_response()
 
     async def rotate(self, request: Request) -> Response:
         """Put a new master key in the place of the old one."""
-        caller = _caller(request)
-        refusal = _beyond(caller)
-        if refusal is not None:
-            return refusal
+        caller = caller_of(request)
+        refuse_one_tenant(caller, _MASTER_KEY)
         body = await request.body()
         wanted: VaultRotateRequest = (
             decode(VaultRotateRequest, body) if body else VaultRotateRequest()
         )
-        rotation = await self._vault.rotate(caller.name, data_keys=wanted.data_keys)
+        rotation = await self._vault.rotate(caller.by, data_keys=wanted.data_keys)
         return json_reply(rotation).as_response()
 
+    def _tenant(self, request: Request) -> str:
+        """Return whose secret it is to be.
 
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope["integrationd.caller"]
-    return caller
+        Raises:
+            UnprocessableError: There is no such tenant, as far as the caller may know.
+        """
+        tenant = _whose(request)
+        if tenant != SHARED_SECRETS_OF and self._tenants.find(tenant) is None:
+            raise no_such_tenant(_asked(request) or tenant, pointer="")
+        return tenant
 
 
-def _tenant(request: Request) -> str:
-    return _caller(request).tenant or DEFAULT_TENANT
+def _whose(request: Request) -> str:
+    """Return whose secrets are meant: the caller's, else the tenant's that the query names.
+
+    Who is of no tenant and names none means those of connections that all share.
+    """
+    tenant = tenant_filter(caller_of(request), _asked(request))
+    return SHARED_SECRETS_OF if tenant is None else tenant
 
 
-def _beyond(caller: Caller) -> Response | None:
-    """Refuse what concerns all tenants to a caller of one."""
-    if caller.tenant is None:
-        return None
-    told = problem(
-        403,
-        "tenant_not_allowed",
-        f"{caller.name} is of the tenant {caller.tenant}, and the master key is everybody's",
-        hint="Use a key for all tenants, or the socket.",
-    )
-    return problem_reply(told).as_response()
+def _asked(request: Request) -> str | None:
+    """Return the tenant that the query names, if it does."""
+    return options_of(request.query_params, OPTIONS).get("tenant")
 
 
 _SEALED = "/v1/vault/secrets/{name}"
@@ -186,23 +197,27 @@ TOLD: Table = {
     ("get", "/v1/vault/secrets"): Told(
         summary="List the secrets by name, never what they hold.",
         gives={200: Page[SecretView]},
+        query=OPTIONS,
         role=Role.ADMIN,
     ),
     ("put", _SEALED): Told(
         summary="Keep a secret; connections that refer to it go on with it.",
         gives={200: SecretSetView},
         takes=SecretRequest,
+        query=OPTIONS,
         role=Role.ADMIN,
     ),
     ("delete", _SEALED): Told(
         summary="Delete a secret that no connection refers to.",
         gives={200: SecretGone},
+        query=OPTIONS,
         role=Role.ADMIN,
     ),
     ("post", "/v1/vault/rotate"): Told(
         summary="Put a new master key in the place of the old one.",
         gives={200: VaultRotation},
         takes=VaultRotateRequest,
+        needs_body=False,
         role=Role.ADMIN,
     ),
 }

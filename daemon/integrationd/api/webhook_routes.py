@@ -12,7 +12,9 @@ from integrationd.api.paging import page_of, read_page
 from integrationd.api.parts import Parts
 from integrationd.api.replies import json_reply
 from integrationd.api.roles import Role
+from integrationd.api.tenancy import caller_of, may_change, tenant_filter
 from integrationd.api.told import PAGE, Page, Table, Told
+from integrationd.call import EventRecord
 from integrationd.clock import to_rfc3339
 from integrationd.errors import UnprocessableError
 from integrationd.journal import InboxFilter, StoredWebhook
@@ -97,27 +99,43 @@ class WebhookRoutes:
             raise UnprocessableError(
                 f"there is no state {state[:40]!r}; the states are: {', '.join(sorted(STATES))}"
             )
-        wanted = InboxFilter(**page.filters)
+        tenant = tenant_filter(caller_of(request), page.filters.get("tenant"))
+        wanted = InboxFilter(**{**page.filters, "tenant": tenant})
         found = await self._parts.journal.inbox.list(wanted, before=page.before, limit=page.limit)
         items = [_view(one) for one in found]
         return json_reply(page_of(items, [one.seq for one in found], page)).as_response()
 
     async def show(self, request: Request) -> Response:
         """Show one webhook whole."""
-        found = await self._parts.journal.inbox.get(request.path_params["webhook_id"])
+        found = await self._find(request)
         return json_reply(_view(found, **self._content(found))).as_response()
 
     async def replay(self, request: Request) -> Response:
         """Have one webhook worked on again, with the plugin as it is now."""
-        found = await self._parts.journal.inbox.get(request.path_params["webhook_id"])
+        found, caller = await self._find(request), caller_of(request)
+        told = EventRecord(
+            type="webhook.replayed",
+            tenant=found.tenant,
+            connection=found.connection,
+            data={"by": caller.by, "webhook": found.id, "before": found.state},
+        )
+        await self._parts.journal.events.append(told, self._parts.clock.now_ms())
         self._parts.hooks.replay(found)
         return json_reply(_view(found), 202).as_response()
 
-    async def endpoints(self, _request: Request) -> Response:
+    async def _find(self, request: Request) -> StoredWebhook:
+        webhook_id, within = request.path_params["webhook_id"], caller_of(request).tenant
+        return await self._parts.journal.inbox.get(webhook_id, within)
+
+    async def endpoints(self, request: Request) -> Response:
         """Show where each provider sends its webhooks, and what has come there."""
+        caller = caller_of(request)
         counted = {one.connection: one for one in await self._parts.journal.inbox.endpoints()}
         items = []
         for connection in self._parts.registry.connections():
+            # An address that all share lets whoever knows it speak for all of them.
+            if not may_change(caller, connection.tenant):
+                continue
             if not connection.plugin.provider.receives_webhooks():
                 continue
             count = counted.get(connection.name)
@@ -172,10 +190,14 @@ TOLD: Table = {
         summary="List what providers sent, the latest first.",
         gives={200: Page[WebhookView]},
         query=(*PAGE, *FILTERS),
+        personal="all",
         role=Role.READ,
     ),
     ("get", "/v1/webhooks/{webhook_id}"): Told(
-        summary="Show one webhook whole.", gives={200: WebhookView}, role=Role.READ
+        summary="Show one webhook whole.",
+        gives={200: WebhookView},
+        personal="readers",
+        role=Role.READ,
     ),
     ("post", "/v1/webhooks/{webhook_id}/replay"): Told(
         summary="Have one webhook worked on again.", gives={202: WebhookView}, role=Role.STAFF

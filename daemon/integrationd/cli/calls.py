@@ -24,6 +24,7 @@ def register(program: click.Group) -> None:
 @click.option("--state", type=click.Choice(STATES), help="Only calls in this state.")
 @click.option("--operation", help="Only this operation, for example sms.send.")
 @click.option("--connection", help="Only calls that go through this connection.")
+@click.option("--tenant", help="Only calls of this tenant.")
 @click.option("--reference", metavar="TYPE:ID", help="Only calls with this reference of the app.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--all", "is_all", is_flag=True, help="All of them, however many.")

@@ -6,8 +6,9 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,8 @@ from integrationd.cli.render import cleaned
 ANSWER_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 LONGEST_WAIT_S = 60
+# A stream shows a sign of life more often than this.
+SILENCE_S = 60.0
 
 _START = "Start it with 'integrationd run', or say where it listens with --socket or --url."
 _SOCKET_REASONS = {
@@ -179,6 +182,28 @@ class Daemon:
             CommandError: There is no answer, or it is an error.
         """
         return self._request("DELETE", path)
+
+    def lines(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Iterator[str]:
+        """Yield an answer line by line, for as long as the daemon goes on.
+
+        Raises:
+            CommandError: There is no answer, it is an error, or it breaks off.
+        """
+        patience = httpx2.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S)
+        try:
+            with self._client.stream(
+                "GET", path, params=params, headers=headers, timeout=patience
+            ) as response:
+                if response.status_code != HTTPStatus.OK:
+                    response.read()
+                    _answer(self._address, response)
+                yield from response.iter_lines()
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise _not_reached(self._address, error) from error
+        except httpx2.RequestError as error:
+            raise _broken_off(f"{self._address} broke off: {error}") from error
 
     def _request(self, method: str, path: str, **request: Any) -> Answer:
         try:

@@ -80,7 +80,9 @@ def show_schema(ctx: click.Context, file: Path | None) -> None:
     terminal: Terminal = ctx.find_root().obj
     places = [builtin_plugins()]
     try:
-        places += load(find_config(file, terminal.environ), terminal.environ).plugins.paths
+        places += load(
+            find_config(file, terminal.environ), terminal.environ, known=None
+        ).plugins.paths
     except ConfigError:
         if file is not None:
             raise

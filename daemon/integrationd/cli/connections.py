@@ -1,4 +1,4 @@
-"""``connections``: how they are, and closing a breaker by hand."""
+"""``connections``: how they are, and closing a breaker by hand; the rest is in its own module."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,14 +39,9 @@ class ListByDefault(click.Group):
         return super().parse_args(ctx, args)
 
 
-def register(program: click.Group) -> None:
-    """Add this module's commands."""
-    program.add_command(connections)
-
-
 @click.group(cls=ListByDefault)
 def connections() -> None:
-    """Show the connections, or close the breaker of one."""
+    """Show the connections, or add, test, pause or remove one."""
 
 
 @connections.command("list")
@@ -78,7 +73,7 @@ def connection_table(
 ) -> Iterator[str]:
     """Return the lines that show connections, or the one that says that there are none."""
     if not items:
-        yield "There are no connections: add a [connections.NAME] to the configuration."
+        yield "There are no connections: add one with 'integrationd connections add'."
         return
     yield from Table(_HEADERS, room).lines(_row(one, times) for one in items)
 
@@ -97,7 +92,11 @@ def _row(one: Mapping[str, Any], times: Times) -> Sequence[str]:
 
 
 def _note(one: Mapping[str, Any], times: Times) -> str:
+    if one.get("problem"):
+        return str(one["problem"])
     if not one.get("enabled", True):
         return "switched off"
+    if one.get("state") in {"paused", "leaving"}:
+        return str(one["state"])
     until = one.get("breaker_until")
     return f"tried again {times.relative(until)}" if until else ""

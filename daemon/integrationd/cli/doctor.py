@@ -62,7 +62,7 @@ def _findings(terminal: Terminal, named: Path | None) -> Iterator[Finding]:
     path, settings, checks = named or Path(), Settings(), WITHOUT_CONFIG
     try:
         path = find_config(named, terminal.environ)
-        settings = load(path, terminal.environ)
+        settings = load(path, terminal.environ, known=None)
         checks = (*MACHINE, *FILES, *SET_UP)
         yield ok("configuration", str(path.absolute()))
     except RejectedConfigError as error:

@@ -1,5 +1,6 @@
 """``verify``, ``backup``, ``restore``, ``salvage``: look after the journal, without the daemon."""
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from integrationd.call import Actor
 from integrationd.cli.exits import CommandError, Exit
 from integrationd.cli.terminal import Terminal
 from integrationd.errors import ConfigError
@@ -54,7 +56,7 @@ def register(program: click.Group) -> None:
         program.add_command(command)
 
 
-def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_place(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--journal``, ``--config`` and ``--json``."""
 
     @click.option("--journal", type=click.Path(path_type=Path), help="The journal's file.")
@@ -75,12 +77,12 @@ def _with_place(command: Callable[..., Any]) -> Callable[..., Any]:
 def _place(terminal: Terminal, journal: Path | None, config: Path | None) -> Place:
     if journal is not None:
         return Place(journal, journal.with_name("instance.key"))
-    settings = load(find_config(config, terminal.environ), terminal.environ)
+    settings = load(find_config(config, terminal.environ), terminal.environ, known=None)
     return Place(settings.journal.path, settings.instance_key_file)
 
 
 @click.command()
-@_with_place
+@with_place
 def verify(terminal: Terminal, place: Place, as_json: bool) -> None:
     """Read the whole journal once and say what is wrong with it; a running daemon may go on."""
     report = verify_journal(place.journal, place.key())
@@ -98,6 +100,11 @@ def verify(terminal: Terminal, place: Place, as_json: bool) -> None:
         )
 
 
+def _somebody() -> Actor:
+    """Return whom the event log names for what is done without the daemon."""
+    return Actor(f"uid:{os.getuid()}", "command line")
+
+
 def _told(journal: Path, report: VerifyReport) -> str:
     shown = report.findings[:FINDINGS_SHOWN]
     left = len(report.findings) + report.more - len(shown)
@@ -108,7 +115,7 @@ def _told(journal: Path, report: VerifyReport) -> str:
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Take the place of TARGET if it exists.")
-@_with_place
+@with_place
 def backup(terminal: Terminal, place: Place, as_json: bool, target: Path, overwrite: bool) -> None:
     """Copy the journal to TARGET as it stands at one commit; a running daemon goes on.
 
@@ -132,7 +139,7 @@ def backup(terminal: Terminal, place: Place, as_json: bool, target: Path, overwr
     help="Leave calls pending; right only if the daemon had stopped before the backup was made.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_with_place
+@with_place
 def restore(
     terminal: Terminal,
     place: Place,
@@ -149,7 +156,12 @@ def restore(
     if not yes and not click.confirm(f"Put {source} in the place of {place.journal}?", err=True):
         raise CommandError("nothing was restored", code=Exit.PROBLEM)
     report = restore_backup(
-        source, place.journal, place.key(), terminal.clock, assume_undelivered=assume_undelivered
+        source,
+        place.journal,
+        place.key(),
+        terminal.clock,
+        assume_undelivered=assume_undelivered,
+        by=_somebody(),
     )
     if as_json:
         terminal.say_value(msgspec.to_builtins(report))
@@ -168,10 +180,10 @@ def restore(
 @click.option(
     "--into", required=True, type=click.Path(path_type=Path), help="The new journal's file."
 )
-@_with_place
+@with_place
 def salvage(terminal: Terminal, place: Place, as_json: bool, into: Path) -> None:
     """Save what can be read of a damaged journal into a new one; the damaged one stays as it is."""
-    report = salvage_journal(place.journal, into, place.key(), terminal.clock)
+    report = salvage_journal(place.journal, into, place.key(), terminal.clock, by=_somebody())
     if as_json:
         terminal.say_value(msgspec.to_builtins(report))
         return

@@ -9,23 +9,13 @@ import click
 
 from integrationd.cli.client import Answer
 from integrationd.cli.connections import ListByDefault
+from integrationd.cli.durations import seconds
 from integrationd.cli.render import Table, Times, paint
 from integrationd.cli.session import Session, with_session
 
 _HEADERS = ("ID", "NAME", "ROLE", "TENANT", "STATE", "LAST USED", "NOTE")
 _ID = re.compile(r"[0-9a-f]{16}")
 _MOST_SHOWN = 500
-
-
-def _seconds(text: str) -> float:
-    """Read an option such as ``90d`` or ``12h``."""
-    # Only who gives one waits for this.
-    from integrationd.settings.units import parse_duration  # noqa: PLC0415 - takes longer
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} {error}") from error
 
 
 def register(program: click.Group) -> None:
@@ -40,10 +30,12 @@ def keys() -> None:
 
 @keys.command("list")
 @click.option("--limit", type=click.IntRange(1, _MOST_SHOWN), default=50, help="How many at most.")
+@click.option("--tenant", help="Only keys of this tenant.")
 @with_session
-def list_keys(session: Session, limit: int) -> None:
+def list_keys(session: Session, limit: int, tenant: str | None) -> None:
     """List the API keys, the latest first; this is what 'keys' alone does."""
-    answer = session.daemon.get("/v1/keys", {"limit": str(limit)})
+    wanted = {"limit": str(limit), **({"tenant": tenant} if tenant is not None else {})}
+    answer = session.daemon.get("/v1/keys", wanted)
     times, room = session.terminal.times(), session.terminal.room
     session.show(answer, lambda view: "\n".join(_lines(view.get("items") or [], times, room)))
 
@@ -56,10 +48,10 @@ def list_keys(session: Session, limit: int) -> None:
     required=True,
     help="read looks, staff sends and settles calls too, admin does everything.",
 )
-@click.option("--tenant", help="The one tenant that it is for; all of them where absent.")
+@click.option("--tenant", help="The one tenant that it is for; else all that yours is for.")
 @click.option(
     "--expires-in",
-    type=_seconds,
+    type=seconds,
     metavar="DURATION",
     help="After how long it ends, for example 90d.",
 )
@@ -76,12 +68,12 @@ def create(
 @click.argument("key_id", metavar="ID")
 @click.option(
     "--grace",
-    type=_seconds,
+    type=seconds,
     metavar="DURATION",
     help="How long the old key is still good; else 1d.",
 )
 @click.option(
-    "--expires-in", type=_seconds, metavar="DURATION", help="After how long the new one ends."
+    "--expires-in", type=seconds, metavar="DURATION", help="After how long the new one ends."
 )
 @with_session
 def rotate(session: Session, key_id: str, grace: float | None, expires_in: float | None) -> None:

@@ -40,8 +40,16 @@ COMMANDS = {
     "retry": Listed("actions", "Send a failed or expired call again."),
     "cancel": Listed("actions", "Call off a pending call."),
     "resolve": Listed("actions", "Settle a call of unknown outcome."),
+    "events": Listed("events", "Show the last events of the log, or follow it."),
     "webhooks": Listed("webhooks", "Show what providers sent, or have it worked on again."),
-    "connections": Listed("connections", "Show the connections, or close the breaker of one."),
+    "subscriptions": Listed(
+        "subscriptions", "Show who is told of which events, or add, test, rotate or remove one."
+    ),
+    "connections": Listed(
+        "connection_changes", "Show the connections, or add, test, pause or remove one."
+    ),
+    "tenants": Listed("tenants", "Show the tenants, or add, change, suspend or remove one."),
+    "authorize": Listed("authorize", "Authorise a connection at its provider, or take it back."),
     "keys": Listed("keys", "Show the API keys, or create, rotate or revoke one."),
     "config": Listed("config", "Check the configuration, or show what a reload would do."),
     "reload": Listed("reload", "Have the daemon take over what has changed."),
@@ -49,6 +57,8 @@ COMMANDS = {
     "vault": Listed("vault", "Keep secrets for connections, sealed, or change their master key."),
     "doctor": Listed("doctor", "Look for what is wrong with this machine and its set-up."),
     "verify": Listed("journal_tools", "Read the journal once and say what is wrong with it."),
+    "audit": Listed("audit", "Verify the event log, or export it for an auditor."),
+    "erase": Listed("erase", "Erase what names one person in what is over."),
     "backup": Listed("journal_tools", "Copy the journal while the daemon goes on."),
     "restore": Listed("journal_tools", "Put a backup in the place of the journal."),
     "salvage": Listed("journal_tools", "Save what can be read of a damaged journal."),

@@ -53,6 +53,7 @@ class SendCommand(click.Command):
 class Options:
     """What ``send`` may say about a call besides its payload."""
 
+    tenant: str | None
     connection: str | None
     priority: str | None
     not_before: str | None
@@ -69,6 +70,7 @@ class Options:
         """
         metadata = self.metadata
         members = {
+            "tenant": self.tenant,
             "connection": self.connection,
             "priority": self.priority,
             "not_before": _moment(self.not_before, zone),
@@ -83,6 +85,7 @@ class Options:
 @click.command(cls=SendCommand)
 @click.argument("operation")
 @click.argument("items", metavar="[JSON | @FILE | -] [KEY=VALUE ...]", nargs=-1)
+@click.option("--tenant", help="Whose call it is; else that of the key, or 'default'.")
 @click.option("--connection", help="Send it through this connection and no other.")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]))
 @click.option("--not-before", metavar="TIME", help="Not before this, for example 2026-01-31T14:00.")

@@ -1,22 +1,26 @@
 """``vault``: secrets for connections, sealed under a master key that is not in the journal."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from integrationd.call import DEFAULT_TENANT
 from integrationd.cli.exits import CommandError, Exit
 from integrationd.cli.render import Table, cleaned, paint
 from integrationd.cli.terminal import Terminal
 from integrationd.cli.vault_files import export_to, passphrase_for, read_export
 from integrationd.cli.vault_store import Store, with_store
-from integrationd.settings import SECRET_NAME_PATTERN, find_config, load
+from integrationd.settings import SECRET_NAME_PATTERN, SHARED_SECRETS_OF, find_config, load
+from integrationd.vault import ExportedSecret
 
 _HEADERS = ("NAME", "VERSION", "SET")
 _PATH = click.Path(path_type=Path)
+_TENANT = click.option(
+    "--tenant",
+    help="Whose secrets; else your key's tenant's, or those of connections that all share.",
+)
 _PASSPHRASE_FILE = click.option(
     "--passphrase-file", type=_PATH, help="The file with the passphrase; else it is asked for."
 )
@@ -31,7 +35,8 @@ def register(program: click.Group) -> None:
 def vault() -> None:
     """Keep secrets for connections, which refer to them as vault:NAME.
 
-    While no daemon runs, these commands work on its journal.
+    Each tenant's are its own connections' alone, and those that are no tenant's (named '*') are for
+    connections that all share. While no daemon runs, these commands work on its journal.
     """
 
 
@@ -56,6 +61,7 @@ def status(store: Store, terminal: Terminal, as_json: bool) -> None:
 
 @vault.command("set")
 @click.argument("name")
+@_TENANT
 @with_store
 def set_secret(store: Store, terminal: Terminal, as_json: bool, name: str) -> None:
     """Keep the secret NAME; a running daemon goes on with it at once.
@@ -69,6 +75,7 @@ def set_secret(store: Store, terminal: Terminal, as_json: bool, name: str) -> No
 
 
 @vault.command("list")
+@_TENANT
 @with_store
 def list_secrets(store: Store, terminal: Terminal, as_json: bool) -> None:
     """List the secrets by name; what they hold is never shown."""
@@ -84,6 +91,7 @@ def list_secrets(store: Store, terminal: Terminal, as_json: bool) -> None:
 
 @vault.command("delete")
 @click.argument("name")
+@_TENANT
 @with_store
 def delete_secret(store: Store, terminal: Terminal, as_json: bool, name: str) -> None:
     """Delete the secret NAME; refused while a connection refers to it."""
@@ -120,7 +128,7 @@ def export(
     Reads journal and master key themselves, since a daemon tells no secret; it may go on running.
     """
     terminal: Terminal = ctx.find_root().obj
-    settings = load(find_config(config, terminal.environ), terminal.environ)
+    settings = load(find_config(config, terminal.environ), terminal.environ, known=None)
     passphrase = passphrase_for(passphrase_file, is_new=True)
     count = export_to(target, settings, terminal.environ, passphrase)
     terminal.say(f"{count} secrets are in {target}; only the passphrase opens it.")
@@ -141,17 +149,22 @@ def import_secrets(
 ) -> None:
     """Keep all secrets of the file SOURCE, which 'vault export' wrote."""
     found = read_export(source, passphrase_for(passphrase_file, is_new=False))
-    foreign = sorted({one.tenant for one in found} - {DEFAULT_TENANT})
-    if foreign:
-        raise CommandError(f"the export holds secrets of other tenants: {', '.join(foreign)}")
-    names = {one["name"] for one in store.names().get("items") or ()}
-    both = sorted(names & {one.name for one in found})
+    both = sorted(_kept_already(store, found))
     if both and not overwrite:
         told = f"the vault holds these already: {', '.join(both)}"
         raise CommandError(told, hint="Say --overwrite to take their places.")
     for one in found:
-        store.set(one.name, one.value)
+        store.of(one.tenant).set(one.name, one.value)
     _show(terminal, as_json, {"imported": len(found)}, f"{len(found)} secrets are in the vault.")
+
+
+def _kept_already(store: Store, found: Sequence[ExportedSecret]) -> Iterator[str]:
+    """Yield the names of secrets that the vault holds, each with its tenant if it has one."""
+    for tenant in {one.tenant for one in found}:
+        names = {one["name"] for one in store.of(tenant).names().get("items") or ()}
+        for one in found:
+            if one.tenant == tenant and one.name in names:
+                yield one.name if tenant == SHARED_SECRETS_OF else f"{tenant}/{one.name}"
 
 
 def _show(terminal: Terminal, as_json: bool, value: Mapping[str, Any], words: str) -> None:

@@ -30,6 +30,7 @@ from integrationd.events import Bus, LeaseLost
 from integrationd.journal import Transaction
 from integrationd.journal.leases import Leases
 from integrationd.masking import Masker
+from integrationd.personal import PersonalData
 from integrationd.registry import Connection, ServedOperation
 from integrationd.registry.containment import contained
 from integrationd.retry import Jitter
@@ -88,6 +89,30 @@ def no_callbacks(_call_id: str) -> str:
     return ""
 
 
+def no_defaults(_tenant: str) -> Mapping[str, str]:
+    """Say that a tenant's calls say everything themselves."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What attempts may ask the daemon for.
+
+    Attributes:
+        renew: Asked when a provider did not know the credentials of a connection: whether those
+            in force have changed since it was made.
+        callback_base: Returns the address that a call's provider sends its webhooks to, by the
+            call's id; empty where nothing can arrive.
+        defaults_of: Returns what a tenant's calls take that do not say it themselves.
+        personal: Masks what tells who a person is in what is kept of exchanges.
+    """
+
+    renew: Renew = never_renewed
+    callback_base: Callable[[str], str] = no_callbacks
+    defaults_of: Callable[[str], Mapping[str, str]] = no_defaults
+    personal: PersonalData = dataclasses.field(default_factory=PersonalData)
+
+
 class Attempts:
     """Makes attempts for the lines.
 
@@ -97,10 +122,7 @@ class Attempts:
         clock: Where time is read.
         jitter: Randomness for backoff.
         maskers: Mask what is kept of an exchange, by connection, each with its own secrets.
-        renew: Asked when a provider did not know the credentials of a connection: whether those
-            in force have changed since it was made.
-        callback_base: Returns the address that a call's provider sends its webhooks to, by the
-            call's id; empty where nothing can arrive.
+        means: What they may ask for.
     """
 
     def __init__(
@@ -110,16 +132,14 @@ class Attempts:
         clock: Clock,
         jitter: Jitter,
         maskers: Mapping[str, Masker],
-        renew: Renew = never_renewed,
-        callback_base: Callable[[str], str] = no_callbacks,
+        means: Means,
     ) -> None:
         self._leases = leases
         self._bus = bus
         self._clock = clock
         self._jitter = jitter
         self._maskers = maskers
-        self._renew = renew
-        self._callback_base = callback_base
+        self._means = means
         self._log = structlog.get_logger("integrationd.plugin")
 
     async def run(
@@ -238,8 +258,9 @@ class Attempts:
             log=self._log,
             client=connection.client,
             provider_reference=call.provider_reference,
+            defaults=self._means.defaults_of(call.tenant),
             open_recipients=_open_recipients(lease, served, request),
-            callback_base=self._callback_base(call.id),
+            callback_base=self._means.callback_base(call.id),
             tokens=connection.tokens(self._clock),
             fetch_token=connection.provider.fetch_token,
         )
@@ -262,7 +283,7 @@ class Attempts:
         exchange.answer = sound(exchange.answer, self._masker(work))
         if isinstance(exchange.answer, said.Delivered) and not work.lease.parts:
             exchange.answer = of_one(exchange.answer)
-        if is_unauthorised(exchange.answer, _last_status(exchange)) and await self._renew(
+        if is_unauthorised(exchange.answer, _last_status(exchange)) and await self._means.renew(
             work.connection
         ):
             exchange.answer = said.Retryable(
@@ -319,13 +340,15 @@ class Attempts:
                 return
 
     def _masker(self, work: _Work) -> Masker:
-        return self._maskers.get(work.connection.name, _NO_SECRETS)
+        common, tokens = self._maskers.get(work.connection.name, _NO_SECRETS), work.context.tokens
+        return common if tokens is None else tokens.masker(common)
 
     def _record(self, work: _Work, exchange: _Exchange) -> Attempt:
         call, answer = work.lease.call, exchange.answer
         reason, detail = reason_of(answer)
         masker = self._masker(work)
-        seen = describe(exchange.recorder, masker)
+        personal = self._means.personal
+        seen = describe(exchange.recorder, masker, personal)
         number = call.tries if work.lease.kind is AttemptKind.SEND else call.queries + 1
         return Attempt(
             kind=work.lease.kind,
@@ -337,7 +360,7 @@ class Attempts:
             duration_ms=max(0, round((self._clock.monotonic() - exchange.began) * 1000)),
             outcome=name_of(answer),
             reason=reason,
-            detail=masker.text(detail) if detail else None,
+            detail=personal.text(masker.text(detail)) if detail else None,
             sent=work.context.sent is not False,
             status_code=seen.status_code,
             request=seen.request,

@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 
 from integrationd.call import Call, CallState
 from integrationd.clock import Clock
+from integrationd.delivery.feeds import Feeds
 from integrationd.delivery.line import JOURNAL_PAUSE_S, Line
 from integrationd.delivery.routing import Routing
 from integrationd.errors import JournalError
@@ -26,9 +27,13 @@ class Dispatcher:
         routing: Which line a lane belongs to.
         bus: Where work is told.
         clock: Where time is read.
+
+    Attributes:
+        feeds: What has work although no call waits for it yet.
     """
 
     def __init__(self, journal: Journal, routing: Routing, bus: Bus, clock: Clock) -> None:
+        self.feeds = Feeds(journal, bus, clock, self.note_due)
         self._journal = journal
         self._clock = clock
         self._routing = routing
@@ -111,9 +116,11 @@ class Dispatcher:
     async def _read_backlog(self) -> None:
         for lane in await self._journal.leases.lanes():
             self.note_due(lane, 0)
-        for connection in await self._journal.leases.connections_to_ask():
+        for lane in self.feeds.lanes():
+            self.note_due(lane, 0)
+        for connection, tenant in await self._journal.leases.to_ask():
             if connection in self._lines:
-                self._lines[connection].note_ask(0)
+                self._lines[connection].note_ask(tenant, 0)
 
     def _on_accepted(self, event: CallAccepted) -> None:
         self._note(event.call)
@@ -127,4 +134,4 @@ class Dispatcher:
         elif call.ask_at_ms is not None and call.connection is not None:
             line = self._lines.get(call.connection)
             if line is not None:
-                line.note_ask(call.ask_at_ms)
+                line.note_ask(call.tenant, call.ask_at_ms)

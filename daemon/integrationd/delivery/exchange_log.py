@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from integrationd.masking import Masker
+from integrationd.personal import PersonalData
 from integrationd.sdk.exchange import Exchange, HeaderPairs, Recorder
 
 _encode = msgspec.json.Encoder().encode
@@ -42,15 +43,17 @@ class Seen:
     response: str | None = None
 
 
-def describe(recorder: Recorder | None, masker: Masker) -> Seen:
+def describe(
+    recorder: Recorder | None, masker: Masker, personal: PersonalData | None = None
+) -> Seen:
     """Return the masked record of an attempt's exchanges."""
     exchanges = recorder.exchanges if recorder else []
     if not exchanges:
         return Seen()
     return Seen(
         status_code=exchanges[-1].status,
-        request=_json([_request(one, masker) for one in exchanges]),
-        response=_json([_response(one, masker) for one in exchanges]),
+        request=_json([_shown(_request(one, masker), personal) for one in exchanges]),
+        response=_json([_shown(_response(one, masker), personal) for one in exchanges]),
     )
 
 
@@ -59,7 +62,9 @@ def _request(exchange: Exchange, masker: Masker) -> dict[str, Any]:
         "method": exchange.method,
         "url": masker.url(exchange.url),
         "headers": _headers(exchange.request_headers, masker),
-        "body": masker.body(exchange.request_body, _type_of(exchange.request_headers)),
+        "body": _body(
+            exchange.request_body, exchange.request_bytes, exchange.request_headers, masker
+        ),
         "bytes": exchange.request_bytes,
     }
 
@@ -70,16 +75,32 @@ def _response(exchange: Exchange, masker: Masker) -> dict[str, Any]:
     return {
         "status": exchange.status,
         "headers": _headers(exchange.response_headers, masker),
-        "body": masker.body(exchange.response_body, _type_of(exchange.response_headers)),
+        "body": _body(
+            exchange.response_body, exchange.response_bytes, exchange.response_headers, masker
+        ),
         "bytes": exchange.response_bytes,
         "error": masker.text(exchange.error) if exchange.error else "",
     }
+
+
+def _shown(exchange: dict[str, Any], personal: PersonalData | None) -> dict[str, Any]:
+    """Return one side of an exchange without what tells who a person is, where that is asked."""
+    if personal is None or not personal.is_masked:
+        return exchange
+    body = {"body": personal.body(exchange["body"])} if "body" in exchange else {}
+    return {**personal.value(exchange), **body}
 
 
 def _headers(headers: HeaderPairs, masker: Masker) -> dict[str, str]:
     shown = {name: value for name, value in headers if name.lower() in _PLAIN_HEADERS}
     others = [pair for pair in headers if pair[0].lower() not in _PLAIN_HEADERS]
     return {**shown, **masker.headers(others)} if others else shown
+
+
+def _body(body: bytes, size: int, headers: HeaderPairs, masker: Masker) -> str:
+    """Return what is kept of a body of so many bytes."""
+    shown = masker.body(body, _type_of(headers))
+    return masker.at_cut(shown) if size > len(body) else shown
 
 
 def _type_of(headers: HeaderPairs) -> str | None:

@@ -12,10 +12,10 @@ from integrationd.call import Breaker as StoredBreaker
 from integrationd.clock import Clock
 from integrationd.delivery.answers import RENEWED, Answer
 from integrationd.delivery.breaker import Breaker, BreakerPolicy
-from integrationd.delivery.limiter import Limiter, Rate
 from integrationd.delivery.terms import Terms
 from integrationd.events import BreakerMoved
 from integrationd.journal import Transaction, store_breaker
+from integrationd.limiter import Limiter, Rate
 from integrationd.sdk import outcome as said
 
 
@@ -49,6 +49,7 @@ class Gate:
         rate: How many attempts may start in which time; None for any.
         concurrency: How many attempts may be under way at a time.
         clock: Where time is read.
+        tenant: Whose connection it is; None where all share it.
     """
 
     def __init__(
@@ -58,18 +59,21 @@ class Gate:
         rate: Rate | None,
         concurrency: int,
         clock: Clock,
+        tenant: str | None = None,
     ) -> None:
         self._connection = connection
         self._breaker = breaker
         self._limiter = Limiter(rate) if rate else None
         self._concurrency = concurrency
         self._clock = clock
+        self._tenant = tenant
         self._running = 0
 
     def use(self, terms: Terms) -> None:
         """Go on under other terms; what is under way and what has happened still count."""
         self._breaker = self._breaker.under(_breaker_policy(terms))
         self._concurrency = terms.settings.concurrency
+        self._tenant = terms.settings.tenant
         rate = _rate(terms)
         if rate is None or self._limiter is None:
             self._limiter = Limiter(rate) if rate else None
@@ -152,7 +156,7 @@ class Gate:
             changed_at_ms=now_ms,
         )
         after = self._breaker.state.value
-        moved = BreakerMoved(self._connection, before.state.value, after, by)
+        moved = BreakerMoved(self._connection, before.state.value, after, by, self._tenant)
         return stored, moved
 
 
@@ -162,7 +166,8 @@ def gate_for(connection: str, terms: Terms, clock: Clock, stored: StoredBreaker 
     breaker = Breaker(policy=policy)
     if stored is not None:
         breaker = Breaker.restore(stored.record, policy, clock.now_ms())
-    return Gate(connection, breaker, _rate(terms), terms.settings.concurrency, clock)
+    settings = terms.settings
+    return Gate(connection, breaker, _rate(terms), settings.concurrency, clock, settings.tenant)
 
 
 def _breaker_policy(terms: Terms) -> BreakerPolicy:

@@ -1,17 +1,18 @@
 """What has to be done now and then: reclaim, expire, prune; each step can be run by hand."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import anyio
 
-from integrationd.call import AttemptKind, Call, CallState, Lease, pinned_to
+from integrationd.call import AttemptKind, Call, CallState, Lease, is_subscription, pinned_to
 from integrationd.clock import Clock
 from integrationd.delivery.routing import Routing
 from integrationd.delivery.terms import Terms
 from integrationd.errors import DamagedError, JournalError
 from integrationd.events import Bus, CallAccepted, CallChanged
 from integrationd.journal import Journal, Retention
-from integrationd.retry import Jitter
+from integrationd.retry import Jitter, RetryPolicy
 from integrationd.sdk import outcome as said
 from integrationd.settlement import (
     Policy,
@@ -96,6 +97,11 @@ class Reclaimer:
     def policy_of(self, call: Call, payload: bytes) -> Policy:
         """Return the rules for a call by its payload; nothing repeats if they are not known."""
         connection = self._routing.named(call.connection or "")
+        if connection is None and is_subscription(call.connection):
+            # Receivers drop copies; it is switched off, or cannot be used for now.
+            endless = RetryPolicy(attempts=1 << 60)
+            refusal = Policy.for_refusal()
+            return dataclasses.replace(refusal, repeat_safe=True, reads_only=True, retry=endless)
         if connection is None or call.operation not in connection.plugin.operations:
             return Policy.for_refusal()
         served = connection.plugin.operations[call.operation]

@@ -7,18 +7,27 @@ import anyio
 
 from integrationd.call import Call
 from integrationd.clock import Clock
-from integrationd.delivery.attempt import Attempts, Renew, never_renewed, no_callbacks
+from integrationd.delivery.attempt import (
+    Attempts,
+    Means,
+    Renew,
+    never_renewed,
+    no_callbacks,
+    no_defaults,
+)
 from integrationd.delivery.dispatcher import Dispatcher
+from integrationd.delivery.feeds import Feeds
 from integrationd.delivery.gate import Gate, gate_for
 from integrationd.delivery.line import Common, Line
 from integrationd.delivery.maintenance import Expirer, Pruner, Reclaimer
-from integrationd.delivery.routing import Routing
+from integrationd.delivery.routing import UNTOUCHED, ByHand, Routing
 from integrationd.delivery.slots import Slots
 from integrationd.delivery.terms import Terms
 from integrationd.errors import NotFoundError
 from integrationd.events import Bus
 from integrationd.journal import Journal, Retention
 from integrationd.masking import Masker
+from integrationd.personal import PersonalData
 from integrationd.registry import Connection, Registry
 from integrationd.retry import Jitter
 from integrationd.settings import Settings
@@ -44,6 +53,8 @@ class Surroundings:
             force have changed since that connection was made.
         callback_base: Returns the address that a call's provider sends its webhooks to, by the
             call's id; empty where nothing can arrive.
+        defaults_of: Returns what a tenant's calls take that do not say it themselves.
+        by_hand: What was done to connections besides configuring them.
     """
 
     journal: Journal
@@ -56,6 +67,9 @@ class Surroundings:
     jitter: Jitter
     renew: Renew = never_renewed
     callback_base: Callable[[str], str] = no_callbacks
+    defaults_of: Callable[[str], Mapping[str, str]] = no_defaults
+    by_hand: ByHand = UNTOUCHED
+    personal: PersonalData = dataclasses.field(default_factory=PersonalData)
 
 
 class Delivery:
@@ -68,9 +82,10 @@ class Delivery:
         self._terms: dict[str, Terms] = {}
         self._gates: dict[str, Gate] = {}
         self._maskers = dict(around.maskers)
-        self._routing = Routing(around.registry, around.settings.routes)
+        self._learn_typed()
+        self._routing = Routing(around.registry, around.settings, around.by_hand)
         self._dispatcher = Dispatcher(around.journal, self._routing, around.bus, around.clock)
-        self._slots = Slots(around.settings.delivery.concurrency, self._wake_all)
+        self._slots = Slots(around.settings.delivery.concurrency)
         self._common = Common(
             slots=self._slots,
             leases=around.journal.leases,
@@ -80,9 +95,14 @@ class Delivery:
                 around.clock,
                 around.jitter,
                 self._maskers,
-                around.renew,
-                around.callback_base,
+                Means(
+                    renew=around.renew,
+                    callback_base=around.callback_base,
+                    defaults_of=around.defaults_of,
+                    personal=around.personal,
+                ),
             ),
+            feeds=self._dispatcher.feeds,
             clock=around.clock,
             tell_due=self._dispatcher.note_due,
             tell_room=self._dispatcher.wake,
@@ -107,6 +127,7 @@ class Delivery:
         """
         around = self._around
         await self._restore_breakers()
+        await self._dispatcher.feeds.recall()
         reclaimer = self._reclaimer
         await reclaimer.reclaim_all()
         expirer = Expirer(around.journal, reclaimer, around.bus, around.clock, around.jitter)
@@ -115,6 +136,7 @@ class Delivery:
         async with anyio.create_task_group() as services:
             services.start_soon(reclaimer.run, name="reclaimer")
             services.start_soon(expirer.run, name="expirer")
+            services.start_soon(self._dispatcher.feeds.run, name="feeds")
             services.start_soon(Pruner(around.retention, around.clock).run, name="pruner")
             await self._dispatcher.run(grace_s=lambda: self.grace_s)
             services.cancel_scope.cancel()
@@ -123,7 +145,12 @@ class Delivery:
         """Start nothing more; ``run`` ends when the attempts under way have ended."""
         self._dispatcher.drain()
 
-    def use(self, settings: Settings, maskers: Mapping[str, Masker]) -> None:
+    def use(
+        self,
+        settings: Settings,
+        maskers: Mapping[str, Masker],
+        by_hand: ByHand = UNTOUCHED,
+    ) -> None:
         """Go on under another configuration, with the connections that the registry has now.
 
         Attempts under way end on the connection and the terms that they began with.
@@ -131,10 +158,11 @@ class Delivery:
         Args:
             settings: The configuration now in force.
             maskers: Mask what is kept of exchanges, by connection.
+            by_hand: What was done to connections besides.
         """
         self._settings = settings
         self._take_maskers(maskers)
-        self._routing.use(settings.routes)
+        self._routing.use(settings, by_hand)
         self._slots.resize(settings.delivery.concurrency)
         self._take_terms(settings)
         if self._has_begun:
@@ -147,6 +175,12 @@ class Delivery:
                 self._maskers[name].learn(masker.values)
             else:
                 self._maskers[name] = masker
+        self._learn_typed()
+
+    def _learn_typed(self) -> None:
+        """Mask what connections' configs type as a secret, also where no reference leads there."""
+        for connection in self._around.registry.connections():
+            self._maskers.setdefault(connection.name, Masker()).learn(connection.secrets)
 
     def _take_terms(self, settings: Settings) -> None:
         self._terms.clear()
@@ -159,8 +193,13 @@ class Delivery:
                 self._gates[name] = gate_for(name, terms, self._around.clock, None)
 
     def _arrange_lines(self) -> None:
-        """Have one line for each connection that is enabled, and tell the lines their lanes."""
-        wanted = {one.name: one for one in self._around.registry.connections() if one.enabled}
+        """Have one line for each connection that takes work, and tell the lines their lanes."""
+        self._dispatcher.feeds.use(self._settings.connections)
+        wanted = {
+            one.name: one
+            for one in self._around.registry.connections()
+            if one.enabled and not self._routing.is_paused(one.name)
+        }
         for name in self._dispatcher.lines.keys() - wanted.keys():
             self._dispatcher.remove(name)
         for name, connection in wanted.items():
@@ -174,10 +213,6 @@ class Delivery:
     def _new_line(self, connection: Connection) -> Line:
         name = connection.name
         return Line(connection, self._terms[name], self._gates[name], self._common)
-
-    def _wake_all(self) -> None:
-        for line in self._dispatcher.lines.values():
-            line.wake()
 
     async def _restore_breakers(self) -> None:
         for stored in await self._around.journal.breakers.all():
@@ -213,9 +248,20 @@ class Delivery:
         return self._reclaimer.policy_of(call, payload)
 
     @property
+    def feeds(self) -> Feeds:
+        """What subscriptions are told of."""
+        return self._dispatcher.feeds
+
+    @property
     def routing(self) -> Routing:
         """Which connection serves what."""
         return self._routing
+
+    def attempts(self, connection: Connection | None) -> int:
+        """Return how many sends of a call through the connection may arrive at most."""
+        if connection is None or connection.name not in self._terms:
+            return self._settings.delivery.attempts
+        return self._terms[connection.name].limits.attempts
 
     def give_up_after_s(self, connection: Connection | None) -> float:
         """Return how long a call through the connection is tried, in seconds."""

@@ -4,19 +4,21 @@ Types are not enforced on plugins, and one wrong value must not stop the deliver
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, get_args
 
 import msgspec
 
 from integrationd.delivery.answers import Answer
-from integrationd.masking import MASK, Masker
+from integrationd.masking import Masker
 from integrationd.sdk import outcome as said
 
 _Mend: TypeAlias = Callable[[Any, Masker], Any]
 
 REASON_LIMIT = 100
 _DETAIL_LIMIT = 10_000
+# More than is kept, since masking must see whole what stands where it is cut off.
+_LOOKED_AT = 40_000
 _PART_OUTCOMES = get_args(said.PartOutcome)
 
 
@@ -54,15 +56,15 @@ def _text(value: Any) -> str:
 
 
 def _reason(value: Any, masker: Masker) -> str:
-    return masker.text(_text(value)[:_DETAIL_LIMIT])[:REASON_LIMIT] or "plugin_error"
+    return masker.excerpt(_text(value)[:_LOOKED_AT], REASON_LIMIT) or "plugin_error"
 
 
 def _detail(value: Any, masker: Masker) -> str:
-    return masker.text(_text(value)[:_DETAIL_LIMIT])
+    return masker.excerpt(_text(value)[:_LOOKED_AT], _DETAIL_LIMIT)
 
 
-def _reference(value: Any, _masker: Masker) -> str | None:
-    return _text(value) or None
+def _reference(value: Any, masker: Masker) -> str | None:
+    return masker.without_values(_text(value)) or None
 
 
 def _seconds(value: Any, _masker: Masker) -> float | None:
@@ -74,25 +76,27 @@ def _result(value: Any, masker: Masker) -> Any:
         msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError):
         return {}
-    return _without(masker.values, value) if masker.values else value
+    # A plugin may well return the record itself, and of what is none nothing can be kept.
+    value = msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value
+    if not isinstance(value, Mapping):
+        return {}
+    return _without(masker, value) if masker.values else value
 
 
-def _without(secrets: Sequence[str], value: Any) -> Any:
+def _without(masker: Masker, value: Any) -> Any:
     """Return a result in which a provider that sends our own secrets back has not done so.
 
     Only they are replaced: a result may well have a ``client_secret``, which is the app's.
     """
     match value:
         case str():
-            for secret in secrets:
-                value = value.replace(secret, MASK)
-            return value
+            return masker.without_values(value)
         case Mapping():
             return {
-                _without(secrets, name): _without(secrets, inner) for name, inner in value.items()
+                _without(masker, name): _without(masker, inner) for name, inner in value.items()
             }
         case list() | tuple():
-            return [_without(secrets, inner) for inner in value]
+            return [_without(masker, inner) for inner in value]
         case _:
             return value
 

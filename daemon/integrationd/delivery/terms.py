@@ -8,7 +8,13 @@ from integrationd.registry import Connection, ServedOperation
 from integrationd.retry import RetryPolicy
 from integrationd.sdk.contract import OnUncertain
 from integrationd.sdk.provider import QuerySchedule
-from integrationd.settings import ConnectionLimits, ConnectionSettings, DeliverySettings
+from integrationd.settings import (
+    ConnectionLimits,
+    ConnectionSettings,
+    DeliverySettings,
+    FedConnection,
+    FeedSettings,
+)
 from integrationd.settlement import Policy
 
 _NO_QUERY = QuerySchedule()
@@ -39,6 +45,8 @@ class Terms:
             cap_s=delivery.backoff_cap,
             give_up_after_s=limits.give_up_after_s,
         )
+        if isinstance(settings, FedConnection):
+            retry = _of_feed(settings.feed, retry)
         return cls(settings=settings, limits=limits, retry=retry)
 
     def policy(
@@ -65,3 +73,9 @@ class Terms:
         if call.on_uncertain in ("hold", "repeat"):
             return "hold" if call.on_uncertain == "hold" else "repeat"
         return self.settings.on_uncertain or default
+
+
+def _of_feed(feed: FeedSettings, retry: RetryPolicy) -> RetryPolicy:
+    return dataclasses.replace(
+        retry, attempts=feed.attempts, waits_s=feed.waits_s, give_up_after_s=feed.lives_s
+    )

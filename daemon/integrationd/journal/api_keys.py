@@ -12,8 +12,10 @@ from integrationd.journal import rows, sqlite
 from integrationd.journal.access import Access
 from integrationd.journal.writer import Transaction
 
-# All that are not revoked are held in memory, so there is an end to them.
+# All that are not revoked are held in memory, so there is an end to them; and no tenant uses up
+# those of the others.
 MOST_KEYS = 10_000
+MOST_KEYS_OF_TENANT = 1_000
 _BIG = 1 << 62
 
 # What the checksum covers, in the order of the columns.
@@ -138,8 +140,8 @@ class ApiKeys:
         self._access.refuse_new_work()
 
         def job(transaction: Transaction) -> StoredApiKey:
-            _check_name(transaction.db, key.name)
-            _check_count(transaction.db)
+            _check_name(transaction.db, key)
+            _check_count(transaction.db, key.tenant)
             _note(transaction, "key.created", key, by, key.created_at_ms)
             return _insert(transaction.db, key)
 
@@ -180,7 +182,7 @@ class ApiKeys:
         def job(transaction: Transaction) -> tuple[StoredApiKey, StoredApiKey]:
             old = _get(transaction.db, key_id, within)
             _check_not_ended(old)
-            _check_count(transaction.db)
+            _check_count(transaction.db, old.tenant)
             return _replace(transaction, old, _successor(old, fresh), grace_ms, by)
 
         return await self._access.write(job)
@@ -318,25 +320,31 @@ def _successor(old: StoredApiKey, fresh: NewApiKey) -> NewApiKey:
     )
 
 
-def _check_name(db: sqlite.Connection, name: str) -> None:
+def _check_name(db: sqlite.Connection, key: NewApiKey) -> None:
     row = db.execute(
-        "SELECT id FROM api_key WHERE name = ? AND revoked_at_ms IS NULL AND replaced_by IS NULL",
-        (name,),
+        "SELECT id FROM api_key WHERE coalesce(tenant, '') = ? AND name = ?"
+        " AND revoked_at_ms IS NULL AND replaced_by IS NULL",
+        (key.tenant or "", key.name),
     ).fetchone()
     if row is not None:
         raise ConflictError(
-            f"there is an API key named {name!r} already: {row[0]}",
+            f"there is an API key named {key.name!r} already: {row[0]}",
             code="name_taken",
             pointer="/name",
             hint="Choose another name, or rotate or revoke that key.",
         )
 
 
-def _check_count(db: sqlite.Connection) -> None:
-    (count,) = db.execute("SELECT count(*) FROM api_key WHERE revoked_at_ms IS NULL").fetchone()
-    if count >= MOST_KEYS:
+def _check_count(db: sqlite.Connection, tenant: str | None) -> None:
+    count, of_tenant = db.execute(
+        "SELECT count(*), count(*) FILTER (WHERE tenant = ?) FROM api_key"
+        " WHERE revoked_at_ms IS NULL",
+        (tenant,),
+    ).fetchone()
+    if count >= MOST_KEYS or of_tenant >= MOST_KEYS_OF_TENANT:
+        told = f"there are {count} API keys" if tenant is None else f"{tenant} has {of_tenant} keys"
         raise ConflictError(
-            f"there are {count} API keys, and no more are possible",
+            f"{told}, and no more are possible",
             code="too_many_keys",
             hint="Revoke those that are not needed any more.",
         )

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from integrationd.call import DEFAULT_TENANT
 from integrationd.errors import NotFoundError
 from integrationd.journal.access import Access
 
@@ -12,13 +13,22 @@ _COLUMNS = (
 )
 _OF_CALL = _COLUMNS + (  # noqa: S608 - two constants
     " WHERE call_seq IN (SELECT seq FROM call WHERE id = :call_id) AND seq < :before"
+    " AND (:tenant IS NULL OR tenant = :tenant)"
     " ORDER BY seq DESC LIMIT :limit"
 )
-_LATEST = _COLUMNS + (
-    " WHERE seq < :before AND (:connection IS NULL OR connection = :connection)"
+_FILTERED = (
+    " AND (:connection IS NULL OR connection = :connection)"
     " AND (:outcome IS NULL OR outcome = :outcome) AND (:tenant IS NULL OR tenant = :tenant)"
     " ORDER BY seq DESC LIMIT :limit"
 )
+_LATEST = _COLUMNS + " WHERE seq < :before" + _FILTERED
+# It repeats the condition of the partial index that serves it.
+_OF_TENANT = (
+    _COLUMNS
+    + f" WHERE seq < :before AND tenant = :tenant AND tenant <> '{DEFAULT_TENANT}'"
+    + _FILTERED
+)
+_ONE = _COLUMNS + " WHERE seq = ? AND (?2 IS NULL OR tenant = ?2)"
 _FAR = (1 << 63) - 1
 
 
@@ -69,21 +79,31 @@ class Attempts:
         self, wanted: AttemptFilter, *, before: int | None, limit: int
     ) -> list[StoredAttempt]:
         """Return attempts, the latest first."""
-        statement = _LATEST if wanted.call_id is None else _OF_CALL
+        statement = _statement(wanted)
         terms = {**msgspec.structs.asdict(wanted), "before": before or _FAR, "limit": limit}
         found = await self._access.rows(statement, terms)
         return [_stored(row) for row in found]
 
-    async def get(self, seq: int) -> StoredAttempt:
+    async def get(self, seq: int, within: str | None = None) -> StoredAttempt:
         """Return one attempt.
+
+        Args:
+            seq: Its number.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none of that number.
         """
-        found = await self._access.rows(_COLUMNS + " WHERE seq = ?", (seq,))
+        found = await self._access.rows(_ONE, (seq, within))
         if not found:
             raise NotFoundError(f"there is no attempt {seq}", code="no_such_attempt")
         return _stored(found[0])
+
+
+def _statement(wanted: AttemptFilter) -> str:
+    if wanted.call_id is not None:
+        return _OF_CALL
+    return _LATEST if wanted.tenant in (None, DEFAULT_TENANT) else _OF_TENANT
 
 
 def _stored(row: tuple[object, ...]) -> StoredAttempt:

@@ -2,21 +2,24 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from integrationd.call import Call, CallState, EventRecord
+from integrationd.call import Actor, Call, CallState, EventRecord, is_subscription
 from integrationd.clock import Clock
 from integrationd.errors import ConflictError, DamagedError, JournalError
 from integrationd.journal import database, rows, sqlite
 from integrationd.journal.chain import Chain, read_position
-from integrationd.journal.mark import Mark, MarkFile
+from integrationd.journal.mark import Mark, write_mark
 from integrationd.journal.verify import reading, verify
 from integrationd.settlement.record import call_event, move
 
 STEP = 500
 _LEASE_MS = 60_000
+COMMAND_LINE = Actor("somebody", "command line")
 
 
 class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,18 +89,24 @@ def _look_at(draft: Path, target: Path) -> BackupReport:
         return BackupReport(
             target=str(target),
             commit=db.execute("SELECT seq FROM commit_mark").fetchone()[0],
-            event=read_position(db)[0],
+            event=read_position(db).event,
             calls=db.execute("SELECT count(*) FROM call").fetchone()[0],
         )
 
 
 def restore(
-    backup: Path, path: Path, key: bytes, clock: Clock, *, assume_undelivered: bool = False
+    backup: Path,
+    path: Path,
+    key: bytes,
+    clock: Clock,
+    *,
+    assume_undelivered: bool = False,
+    by: str = COMMAND_LINE,
 ) -> RestoreReport:
     """Put a backup in the place of a journal; what stood there is moved aside, not deleted.
 
     A call that was still to be delivered when the backup was made may have been delivered since.
-    It becomes ``unknown``, so that it is looked into rather than sent twice.
+    It becomes ``unknown``, so that it is not sent twice; receivers of events drop copies.
 
     Args:
         backup: A file that :func:`back_up_to` made.
@@ -106,17 +115,13 @@ def restore(
         clock: Where time is read.
         assume_undelivered: Leave such calls pending; right only where the daemon had stopped
             before the backup was made.
+        by: Who asked for it.
 
     Raises:
         JournalLockedError: A daemon owns the journal.
         DamagedError: The backup is not sound.
     """
-    report = verify(backup, key)
-    if not report.is_sound:
-        raise DamagedError(
-            f"{backup} is not sound: {report.findings[0]}",
-            hint="Take another backup, or save what can be saved with 'integrationd salvage'.",
-        )
+    calls = _count_sound(backup, key)
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     lock = database.FileLock(path.with_name(path.name + ".lock"))
     try:
@@ -124,10 +129,22 @@ def restore(
         shutil.copyfile(backup, path)
         path.chmod(0o600)
         _sync(path)
-        doubtful = _settle_doubtful(path, key, clock.now_ms(), keep=assume_undelivered)
+        told = {"by": by, "before": aside, "backup": str(backup)}
+        doubtful = _settle_doubtful(path, key, clock.now_ms(), told, keep=assume_undelivered)
     finally:
         lock.release()
-    return RestoreReport(moved_aside=aside, doubtful=doubtful, calls=report.calls)
+    return RestoreReport(moved_aside=aside, doubtful=doubtful, calls=calls)
+
+
+def _count_sound(backup: Path, key: bytes) -> int:
+    """Return how many calls a backup holds, once everything in it has been verified."""
+    report = verify(backup, key)
+    if report.is_sound:
+        return report.calls
+    raise DamagedError(
+        f"{backup} is not sound: {report.findings[0]}",
+        hint="Take another backup, or save what can be saved with 'integrationd salvage'.",
+    )
 
 
 def _move_aside(path: Path, now_ms: int) -> list[str]:
@@ -141,19 +158,21 @@ def _move_aside(path: Path, now_ms: int) -> list[str]:
     return moved
 
 
-def _settle_doubtful(path: Path, key: bytes, now_ms: int, *, keep: bool) -> int:
+def _settle_doubtful(
+    path: Path, key: bytes, now_ms: int, told: Mapping[str, Any], *, keep: bool
+) -> int:
     """Make unknown what may have been delivered, in one commit, and write the new mark."""
     db, _ = database.open_writer(path)
     try:
         chain = Chain(key, read_position(db))
         db.execute("BEGIN IMMEDIATE")
         count = 0 if keep else _doubt_all(db, chain, now_ms)
-        told = EventRecord(type="journal.restored", data={"doubtful": count})
-        chain.append(db, told, now_ms)
+        event = EventRecord(type="journal.restored", data={**told, "doubtful": count})
+        chain.append(db, event, now_ms)
         db.execute("UPDATE commit_mark SET seq = seq + 1")
         db.execute("COMMIT")
         commit: int = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
-        _write_mark(path, Mark(commit=commit, event=chain.position[0], head=chain.position[1]))
+        write_mark(path.with_name(path.name + ".mark"), key, Mark(commit, *chain.position))
     except sqlite.SqliteError as error:
         raise sqlite.journal_error(error) from error
     finally:
@@ -172,8 +191,11 @@ def _doubt_all(db: sqlite.Connection, chain: Chain, now_ms: int) -> int:
         if not found:
             return count
         for row in found:
-            _doubt(db, chain, rows.call_of(row), now_ms)
-        count, last = count + len(found), found[-1][0]
+            call = rows.call_of(row)
+            if not is_subscription(call.requested_connection):
+                _doubt(db, chain, call, now_ms)
+                count += 1
+        last = found[-1][0]
 
 
 def _doubt(db: sqlite.Connection, chain: Chain, call: Call, now_ms: int) -> None:
@@ -205,14 +227,6 @@ def _store(db: sqlite.Connection, call: Call, before_revision: int) -> None:
     stored = db.execute(rows.STORE_CALL, rows.store_values(call, before_revision))
     if stored.rowcount != 1:
         raise JournalError(f"call {call.id} could not be written")
-
-
-def _write_mark(path: Path, mark: Mark) -> None:
-    file = MarkFile(path.with_name(path.name + ".mark"))
-    try:
-        file.write(mark)
-    finally:
-        file.close()
 
 
 def _sync(path: Path) -> None:

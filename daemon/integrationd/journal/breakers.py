@@ -1,6 +1,6 @@
 """Breakers: each connection's breaker as it last moved, so that it survives a restart."""
 
-from integrationd.call import Breaker, EventRecord
+from integrationd.call import Breaker, EventRecord, is_subscription
 from integrationd.events import BreakerMoved
 from integrationd.journal.access import Access
 from integrationd.journal.writer import Transaction
@@ -31,8 +31,25 @@ def store_breaker(transaction: Transaction, breaker: Breaker, moved: BreakerMove
         "REPLACE INTO breaker (connection, record, changed_at_ms) VALUES (?, ?, ?)",
         (breaker.connection, breaker.record, breaker.changed_at_ms),
     )
-    if moved.after in ("open", "closed"):
-        name = "breaker.opened" if moved.after == "open" else "breaker.closed"
-        event = EventRecord(type=name, connection=breaker.connection, data={"before": moved.before})
-        transaction.chain.append(transaction.db, event, breaker.changed_at_ms)
+    if moved.after in ("open", "closed") and not _is_known(moved):
+        transaction.chain.append(transaction.db, _event(moved), breaker.changed_at_ms)
     transaction.told.append(moved)
+
+
+def _is_known(moved: BreakerMoved) -> bool:
+    """Say whether the log tells of it already: a receiver may be dead for days of probes."""
+    return is_subscription(moved.connection) and (moved.before, moved.after) == (
+        "half_open",
+        "open",
+    )
+
+
+def _event(moved: BreakerMoved) -> EventRecord:
+    kind = "breaker.opened" if moved.after == "open" else "breaker.closed"
+    by = {} if moved.by is None else {"by": moved.by}
+    return EventRecord(
+        type=kind,
+        connection=moved.connection,
+        tenant=moved.tenant,
+        data={"before": moved.before, **by},
+    )

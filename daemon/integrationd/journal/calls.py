@@ -1,11 +1,20 @@
 """Calls: accepted, looked at, and moved by a person."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from integrationd.call import FINAL_STATES, Call, CallState, Part
+from integrationd.call import (
+    DEFAULT_TENANT,
+    FINAL_STATES,
+    SUBSCRIPTION_PREFIX,
+    Call,
+    CallState,
+    Part,
+)
 from integrationd.clock import Clock
 from integrationd.errors import ConflictError, DamagedError, NotFoundError, UnprocessableError
 from integrationd.events import CallAccepted, CallChanged
@@ -13,18 +22,24 @@ from integrationd.journal import rows, sqlite
 from integrationd.journal.access import Access
 from integrationd.journal.damage import sound
 from integrationd.journal.settled import HAS_RESULT, store_settlement
+from integrationd.journal.tenant_days import Quota, count_in
 from integrationd.journal.writer import Transaction
 from integrationd.settlement import Settlement
+from integrationd.settlement.record import call_event
 
 PARTS = (
     "SELECT position, recipient, state, reason, detail, provider_reference, delivery, sum"
     " FROM part WHERE call_seq = ? ORDER BY position"
 )
-_OF_ID = "SELECT * FROM call_record WHERE id = ?"
+# Of another tenant is as good as not there, also where it is damaged.
+_OF_ID = "SELECT * FROM call_record WHERE id = ? AND (?2 IS NULL OR tenant = ?2)"
 _ONE = (
     "SELECT r.*, b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
-    " LEFT JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq) WHERE r.id = ?"
+    " LEFT JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq)"
+    " WHERE r.id = ? AND (?2 IS NULL OR r.tenant = ?2)"
 )
+
+_KNOWN = "SELECT call_id, digest FROM idempotency WHERE tenant = ? AND key = ?"
 
 _SELECT = "SELECT * FROM call_record WHERE seq < coalesce(:before, 9223372036854775807)"
 _LATEST = (
@@ -33,12 +48,16 @@ _LATEST = (
     " AND (:connection IS NULL OR connection = :connection)"
     " AND (:reference_type IS NULL OR reference_type = :reference_type)"
     " AND (:state IS NULL OR state = :state)"
+    # What subscribers are told is listed when somebody asks for it.
+    " AND (coalesce(:operation, :connection, :reference_type) IS NOT NULL"
+    f"  OR requested_connection IS NULL OR requested_connection NOT GLOB '{SUBSCRIPTION_PREFIX}*')"
     " AND damaged_at_ms IS NULL ORDER BY seq DESC LIMIT :limit"
 )
 # Each line repeats the condition of the partial index that serves it.
 _BY_STATE = _SELECT + " AND state = :state AND state NOT IN ('processing', 'completed')" + _LATEST
 _PROCESSING = _SELECT + " AND lease_id IS NOT NULL" + _LATEST
 _BY_REFERENCE = _SELECT + " AND reference_id = :reference_id" + _LATEST
+_OF_TENANT = _SELECT + f" AND tenant = :tenant AND tenant <> '{DEFAULT_TENANT}'" + _LATEST
 _ANY = _SELECT + _LATEST
 
 
@@ -109,11 +128,22 @@ class Calls:
         """Number the next call ``seq + 1``; told when the journal is opened."""
         self._last_seq = max(self._last_seq, seq)
 
-    async def accept(self, new: Sequence[NewCall]) -> list[Receipt]:
+    async def accept(
+        self,
+        new: Sequence[NewCall],
+        *,
+        quotas: Mapping[str, Quota] = MappingProxyType({}),
+    ) -> list[Receipt]:
         """Keep the calls, all or none, and return once they are durable.
 
+        Args:
+            new: The calls.
+            quotas: How many calls a day may bring, for tenants where there is an end to them.
+
         Raises:
-            UnprocessableError: An idempotency key came before with another request.
+            TooManyError: They are more than a quota allows today.
+            UnprocessableError: An idempotency key came before with another request, or they are
+                more than a quota ever allows.
             ConflictError: A provider reference is taken on that connection.
             JournalFullError: The disk is full.
             JournalUnavailableError: The journal is recovering.
@@ -122,20 +152,24 @@ class Calls:
 
         def job(transaction: Transaction) -> list[Receipt]:
             # One after the other, since a batch may name one key or reference twice.
-            return [
+            receipts = [
                 self._known(transaction.db, one) or self._insert(transaction, one) for one in new
             ]
+            if quotas:
+                _count_fresh(transaction.db, receipts, quotas)
+            return receipts
 
         heavy = len(new) > 16 or sum(len(one.payload) for one in new) > 65536
         return await self._access.write(job, heavy=heavy)
 
+    async def is_known(self, tenant: str, key: str) -> bool:
+        """Say whether a call of the tenant was accepted under that idempotency key."""
+        return bool(await self._access.rows(_KNOWN, (tenant, key)))
+
     def _known(self, db: sqlite.Connection, new: NewCall) -> Receipt | None:
         if new.idempotency_key is None:
             return None
-        found = db.execute(
-            "SELECT call_id, digest FROM idempotency WHERE tenant = ? AND key = ?",
-            (new.call.tenant, new.idempotency_key),
-        ).fetchone()
+        found = db.execute(_KNOWN, (new.call.tenant, new.idempotency_key)).fetchone()
         if found is None:
             return None
         if found[1] != new.digest:
@@ -144,7 +178,7 @@ class Calls:
                 code="idempotency_mismatch",
                 hint="Use a new key for a new call; repeat a call with exactly the same body.",
             )
-        kept = sqlite.fetch_all(db, _OF_ID, (found[0],))
+        kept = sqlite.fetch_all(db, _OF_ID, (found[0], new.call.tenant))
         call = rows.call_of(kept[0]) if kept else None
         return Receipt(call=call, call_id=found[0], is_replay=True)
 
@@ -152,19 +186,25 @@ class Calls:
         if call.own_reference is None:
             return
         taken = db.execute(
-            "SELECT id FROM call WHERE reference_scope = ? AND own_reference = ?",
+            "SELECT id, tenant FROM call WHERE reference_scope = ? AND own_reference = ?",
             (call.reference_scope, call.own_reference),
         ).fetchone()
         if taken:
+            # Where tenants share a connection, they share the provider's references too.
+            other = f"that of call {taken[0]}" if taken[1] == call.tenant else "taken"
             raise ConflictError(
-                f"reference {call.own_reference!r} is already that of call {taken[0]}"
-                f" on {call.reference_scope}",
+                f"reference {call.own_reference!r} is already {other} on {call.reference_scope}",
                 code="reference_taken",
                 pointer="/payload/reference",
                 hint="A provider reference names one effect; use another for another.",
             )
 
-    def _insert(self, transaction: Transaction, new: NewCall) -> Receipt:
+    def insert(self, transaction: Transaction, new: NewCall) -> Call:
+        """Keep a call inside a write; nobody is told of it.
+
+        Raises:
+            ConflictError: Its provider reference is taken on that connection.
+        """
         self._refuse_taken_reference(transaction.db, new.call)
         self._last_seq += 1
         seq, db = self._last_seq, transaction.db
@@ -185,29 +225,41 @@ class Calls:
                 " VALUES (?, ?, ?, ?, ?)",
                 (call.tenant, new.idempotency_key, new.digest, call.id, call.created_at_ms),
             )
+        return call
+
+    def _insert(self, transaction: Transaction, new: NewCall) -> Receipt:
+        call = self.insert(transaction, new)
         transaction.told.append(CallAccepted(call))
         return Receipt(call=call, call_id=call.id)
 
-    async def get(self, call_id: str) -> Call:
+    async def get(self, call_id: str, within: str | None = None) -> Call:
         """Return a call.
+
+        Args:
+            call_id: Its id.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none of that id.
             DamagedError: Its stored form is damaged.
         """
-        found = await self._access.rows(_OF_ID, (call_id,))
+        found = await self._access.rows(_OF_ID, (call_id, within))
         if not found:
             raise _no_such_call(call_id)
         return rows.call_of(found[0])
 
-    async def detail(self, call_id: str) -> CallDetail:
+    async def detail(self, call_id: str, within: str | None = None) -> CallDetail:
         """Return a call with its payload, result and parts.
+
+        Args:
+            call_id: Its id.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none of that id.
             DamagedError: Its stored form is damaged.
         """
-        found = await self._access.rows(_ONE, (call_id,))
+        found = await self._access.rows(_ONE, (call_id, within))
         if not found:
             raise _no_such_call(call_id)
         call = rows.call_of(found[0])
@@ -239,9 +291,17 @@ class Calls:
         return await sound(self._access, self._clock.now_ms(), found, rows.call_of)
 
     async def change(
-        self, call_id: str, decide: Callable[[Call, tuple[Part, ...]], Settlement]
+        self,
+        call_id: str,
+        decide: Callable[[Call, tuple[Part, ...]], Settlement],
+        within: str | None = None,
     ) -> Call:
         """Move a call by a decision about how it stands now.
+
+        Args:
+            call_id: Its id.
+            decide: Returns what to write, or refuses.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none of that id.
@@ -250,21 +310,28 @@ class Calls:
         """
 
         def job(transaction: Transaction) -> Call:
-            found = sqlite.fetch_all(transaction.db, _OF_ID, (call_id,))
+            found = sqlite.fetch_all(transaction.db, _OF_ID, (call_id, within))
             if not found:
                 raise _no_such_call(call_id)
             call = rows.call_of(found[0])
             if found[0][rows.CALL_WIDTH + 1] is not None:
                 raise DamagedError(f"call {call_id} is set aside: what belongs to it is damaged")
             settlement = decide(call, parts_of(transaction.db, call))
+            if settlement.call.state is CallState.PENDING:
+                _refuse_erased(transaction.db, call)
             store_settlement(transaction, call, settlement, self._clock.now_ms())
             transaction.told.append(CallChanged(settlement.call, settlement.rule))
             return settlement.call
 
         return await self._access.write(job)
 
-    async def acknowledge(self, call_id: str) -> Call:
+    async def acknowledge(self, call_id: str, by: str, within: str | None = None) -> Call:
         """Take note of the evidence against a final state, so that it is no longer shown.
+
+        Args:
+            call_id: Its id.
+            by: Who takes note of it.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none of that id.
@@ -275,9 +342,20 @@ class Calls:
             if call.contradiction is None or call.state not in FINAL_STATES:
                 raise ConflictError(f"nothing speaks against the state of call {call_id}")
             noted = call.replace(contradiction=None, revision=call.revision + 1)
-            return Settlement(call=noted, rule="contradiction acknowledged")
+            told = call_event(noted, "acknowledged", by=by, before=call.contradiction)
+            return Settlement(call=noted, rule="contradiction acknowledged", events=(told,))
 
-        return await self.change(call_id, decide)
+        return await self.change(call_id, decide, within)
+
+
+def _refuse_erased(db: sqlite.Connection, call: Call) -> None:
+    row = db.execute("SELECT erased_event FROM call_body WHERE seq = ?", (call.seq,)).fetchone()
+    if row is not None and row[0] is not None:
+        raise ConflictError(
+            f"the payload of call {call.id} was erased, so it cannot be sent again",
+            code="erased",
+            hint=f"Event {row[0]} tells who asked for it.",
+        )
 
 
 def parts_of(db: sqlite.Connection, call: Call) -> tuple[Part, ...]:
@@ -296,7 +374,20 @@ def _list_statement(wanted: CallFilter) -> str:
         return _BY_REFERENCE
     if wanted.state == CallState.PROCESSING:
         return _PROCESSING
-    return _ANY if wanted.state in (None, CallState.COMPLETED) else _BY_STATE
+    if wanted.state not in (None, CallState.COMPLETED):
+        return _BY_STATE
+    return _ANY if wanted.tenant in (None, DEFAULT_TENANT) else _OF_TENANT
+
+
+def _count_fresh(
+    db: sqlite.Connection, receipts: Sequence[Receipt], quotas: Mapping[str, Quota]
+) -> None:
+    fresh = Counter(
+        one.call.tenant for one in receipts if one.call is not None and not one.is_replay
+    )
+    for tenant, quota in quotas.items():
+        if fresh[tenant]:
+            count_in(db, quota, fresh[tenant])
 
 
 def _no_such_call(call_id: Any) -> NotFoundError:

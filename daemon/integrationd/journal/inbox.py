@@ -29,6 +29,8 @@ _LIST = (
     " AND (?4 IS NULL OR tenant = ?4) AND seq < ?5"
     " ORDER BY seq DESC LIMIT ?6"
 )
+_OF_ID = "SELECT * FROM inbox_record WHERE id = ? AND (?2 IS NULL OR tenant = ?2)"
+_SEALED_OF = f"SELECT {', '.join(SEALED)}, sum FROM inbox WHERE seq = ?"  # noqa: S608 - constants
 INSERT = (
     "INSERT INTO inbox (id, tenant, connection, provider, received_at_ms, source, method, path,"
     " query, headers, body, proof, address_call_id, dedupe, sum, reply_status, reply_type,"
@@ -160,7 +162,9 @@ class Inbox:
         def job(transaction: Transaction) -> tuple[StoredWebhook, bool]:
             found = _copy_of(transaction.db, received)
             if found is None:
-                return _insert(transaction.db, received), False
+                kept = _insert(transaction.db, received)
+                transaction.chain.append(transaction.db, _event(kept), kept.received_at_ms)
+                return kept, False
             transaction.db.execute(
                 "UPDATE inbox SET repeats = repeats + 1, repeated_at_ms = ? WHERE seq = ?",
                 (received.received_at_ms, found.seq),
@@ -182,13 +186,17 @@ class Inbox:
         """Return webhooks that are not done with, in the order in which they came."""
         return [_stored(row) for row in await self._access.rows(_OPEN, (after, limit))]
 
-    async def get(self, webhook_id: str) -> StoredWebhook:
+    async def get(self, webhook_id: str, within: str | None = None) -> StoredWebhook:
         """Return one webhook.
+
+        Args:
+            webhook_id: Its id.
+            within: The tenant that it must be of; any if None.
 
         Raises:
             NotFoundError: There is none.
         """
-        found = await self._access.rows("SELECT * FROM inbox_record WHERE id = ?", (webhook_id,))
+        found = await self._access.rows(_OF_ID, (webhook_id, within))
         if not found:
             raise NotFoundError(f"there is no webhook {webhook_id[:80]!r}", code="no_such_webhook")
         return _stored(found[0])
@@ -251,6 +259,8 @@ class Inbox:
                 " worked_at_ms = ? WHERE seq = ?",
                 (after, note, call_id, at_ms, seq),
             )
+            if call_id is not None:
+                _give_to_tenant_of(transaction.db, seq, call_id)
             for event in () if is_told else events:
                 transaction.chain.append(transaction.db, event, at_ms)
 
@@ -297,6 +307,28 @@ class Inbox:
         """Return a call's payload; empty if it has been pruned."""
         found = await self._access.rows("SELECT payload FROM call_body WHERE seq = ?", (call.seq,))
         return found[0][0] if found else b""
+
+
+def _give_to_tenant_of(db: sqlite.Connection, seq: int, call_id: str) -> None:
+    """Have a webhook that came to a shared connection belong to the tenant of its call."""
+    whose = db.execute("SELECT tenant FROM call WHERE id = ?", (call_id,)).fetchone()
+    *sealed, kept_sum = db.execute(_SEALED_OF, (seq,)).fetchone()
+    at = SEALED.index("tenant")
+    # One that does not fit its checksum is not given a new one.
+    if whose is None or whose[0] == sealed[at] or rows.seal(*sealed) != kept_sum:
+        return
+    sealed[at] = whose[0]
+    db.execute(
+        "UPDATE inbox SET tenant = ?, sum = ? WHERE seq = ?",
+        (whose[0], rows.seal(*sealed), seq),
+    )
+
+
+def _event(kept: StoredWebhook) -> EventRecord:
+    data = {"webhook": kept.id, "provider": kept.provider, "types": kept.types, "state": kept.state}
+    return EventRecord(
+        type="webhook.received", tenant=kept.tenant, connection=kept.connection, data=data
+    )
 
 
 def _insert(db: sqlite.Connection, received: Received) -> StoredWebhook:

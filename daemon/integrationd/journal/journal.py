@@ -24,13 +24,20 @@ from integrationd.journal.api_keys import ApiKeys
 from integrationd.journal.attempts import Attempts
 from integrationd.journal.breakers import Breakers
 from integrationd.journal.calls import Calls
-from integrationd.journal.chain import Chain, read_commit, read_position
+from integrationd.journal.chain import Chain, Position, read_commit, read_position
+from integrationd.journal.directory import DirectoryTables
+from integrationd.journal.erasure import Erasures
 from integrationd.journal.event_log import EventLog
 from integrationd.journal.inbox import Inbox
 from integrationd.journal.leases import Leases
 from integrationd.journal.ledger import Ledger
-from integrationd.journal.mark import Mark, MarkFile
+from integrationd.journal.logbook import Logbook
+from integrationd.journal.mark import Mark, MarkFile, Trust
+from integrationd.journal.oauth_states import OAuthStates
+from integrationd.journal.oauth_tokens import OAuthTokens
 from integrationd.journal.secrets import Secrets
+from integrationd.journal.standing import loss_at_opening, sign_upgrade
+from integrationd.journal.subscriptions import Subscriptions
 from integrationd.journal.writer import Transaction, Writer
 
 PROBE_S = 1.0
@@ -79,13 +86,18 @@ class Journal:
         breakers: Breakers across restarts.
         events: The event log.
         inbox: What providers sent to us.
+        logbook: Attempts and the inbox read as one log.
         api_keys: Who may use the API.
         secrets: The vault's rows.
+        erasures: What a data subject may ask for.
+        subscriptions: Who is told of which events.
+        oauth_tokens: The tokens of connections, sealed.
+        oauth_states: Authorisations that were begun.
+        directory: Tenants and connections made over the API.
     """
 
     def __init__(self, path: Path, key: bytes, bus: Bus, clock: Clock) -> None:
-        self._path = path
-        self._key = key
+        self._path, self._key = path, key
         self._bus = bus
         self._clock = clock
         self._condition = Condition.CLOSED
@@ -107,8 +119,13 @@ class Journal:
         self.breakers = Breakers(self)
         self.events = EventLog(self)
         self.inbox = Inbox(self)
+        self.logbook = Logbook(self)
         self.api_keys = ApiKeys(self)
         self.secrets = Secrets(self, clock)
+        self.erasures = Erasures(self, clock)
+        self.subscriptions = Subscriptions(self, self.calls, clock)
+        self.oauth_tokens, self.oauth_states = OAuthTokens(self, clock), OAuthStates(self)
+        self.directory = DirectoryTables(self, clock)
         bus.subscribe(Committed, self._after_commit)
 
     @property
@@ -143,7 +160,7 @@ class Journal:
         """
         self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = database.FileLock(self._path.with_name(self._path.name + ".lock"))
-        self._mark = MarkFile(self._path.with_name(self._path.name + ".mark"))
+        self._mark = MarkFile(self._path.with_name(self._path.name + ".mark"), self._key)
         try:
             await self._open_database()
         except sqlite.LibraryErrors as error:
@@ -156,7 +173,7 @@ class Journal:
         self._db = db
         self._checkpointing = False
         position = read_position(db)
-        self._compare_with_mark(db, position[0])
+        loss = self._compare_with_mark(db, position)
         # Reading everything once and emptying the WAL shows whether the disk can be trusted again.
         wrong = await asyncio.to_thread(database.recheck, db) if recheck else None
         if wrong:
@@ -169,24 +186,34 @@ class Journal:
             raise JournalUnavailableError("the journal is closed")
         chain = Chain(self._key, position)
         self._writer = Writer(db, chain, mark, self._bus, self._clock, self._note_fault)
+        if loss:
+            await self._tell_loss(self._writer, loss)
         if not self._exclusive:
             self._quick = await database.ReadConnection.open(self._path)
             self._slow = await database.ReadConnection.open(self._path)
         self._move(Condition.READY, "")
 
-    def _compare_with_mark(self, db: sqlite.Connection, last_event: int) -> None:
-        """Raise the alarm if the journal stands below its high-water mark."""
-        mark = self._mark.read() if self._mark else Mark()
-        found = read_commit(db)
-        if found >= mark.commit and last_event >= mark.event:
-            return
-        text = (
-            f"The journal has lost commits: it ends at commit {found} and event {last_event},"
-            f" but commit {mark.commit} and event {mark.event} had been made durable. The disk or"
-            " somebody changed its files. Calls accepted in between are gone.\n"
-        )
-        if not self._alarm():
-            self._alarm_file.write_text(text, "utf-8")
+    def _compare_with_mark(self, db: sqlite.Connection, position: Position) -> str:
+        """Raise the alarm if the journal stands below its high-water mark; return its text."""
+        mark = self._mark
+        if mark is None:
+            return ""
+        is_upgraded = sign_upgrade(db, self._key)
+        loss = loss_at_opening(db, mark, position, is_upgraded=is_upgraded)
+        if loss and not self._alarm():
+            self._alarm_file.write_text(loss, "utf-8")
+        if mark.read()[1] is not Trust.SEALED:
+            with contextlib.suppress(OSError):
+                mark.write(Mark(read_commit(db), *position))
+                mark.sync()
+        return loss
+
+    async def _tell_loss(self, writer: Writer, loss: str) -> None:
+        """Have the log itself tell of a loss, since the alarm's file can be taken away."""
+        told = EventRecord(type="journal.lost", data={"found": loss})
+        now_ms = self._clock.now_ms()
+        with contextlib.suppress(JournalError):
+            await writer.run(lambda writing: writing.chain.append(writing.db, told, now_ms))
 
     @property
     def _alarm_file(self) -> Path:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from integrationd.call import Attempt, AttemptKind, Call, CallState, Lease, Part, Priority
 from integrationd.clock import Clock
@@ -30,7 +31,7 @@ _DUE = _WITH_BODY + (
     " AND r.damaged_at_ms IS NULL ORDER BY r.due_at_ms LIMIT ?"
 )
 _TO_ASK = _WITH_BODY + (
-    " WHERE r.connection = ? AND r.ask_at_ms <= ? AND r.ask_at_ms IS NOT NULL"
+    " WHERE r.connection = ? AND r.tenant = ? AND r.ask_at_ms <= ? AND r.ask_at_ms IS NOT NULL"
     " AND r.lease_id IS NULL AND r.damaged_at_ms IS NULL ORDER BY r.ask_at_ms LIMIT ?"
 )
 _LEASED = _WITH_BODY + (
@@ -42,12 +43,38 @@ _PAST_DEADLINE = (
     " AND coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) <= ?"
     " ORDER BY coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) LIMIT ?"
 )
+# Every lane with pending calls, by one index seek each.
+LANES = (
+    "WITH RECURSIVE lane(name) AS ("
+    " SELECT min(lane) FROM call WHERE state = 'pending' AND damaged_at_ms IS NULL"
+    " UNION ALL"
+    " SELECT (SELECT min(lane) FROM call WHERE lane > name AND state = 'pending'"
+    "  AND damaged_at_ms IS NULL)"
+    " FROM lane WHERE name IS NOT NULL)"
+    " SELECT name FROM lane WHERE name IS NOT NULL"
+)
 _FAR_FUTURE = 1 << 62
 _HAS_PARTS = rows.CALL_COLUMNS.index("parts")
 
 # Of this many claimed calls of a lane one is taken from the least urgent end, so that a starved
 # low call still moves.
 STARVATION_SHARE = 10
+
+
+class Feeding(Protocol):
+    """What makes calls as they are claimed."""
+
+    def fill(self, transaction: Transaction, now_ms: int, room: int) -> None:
+        """Make the next calls, at most so many."""
+        ...
+
+    def due(self, db: sqlite.Connection, now_ms: int, limit: int) -> list[sqlite.Row]:
+        """Return what may be claimed now, with its body."""
+        ...
+
+    def next_ms(self, db: sqlite.Connection, now_ms: int) -> int | None:
+        """Return when there is something to claim; None while only an event can tell."""
+        ...
 
 
 class Leases:
@@ -86,6 +113,30 @@ class Leases:
             # A full claim leaves the question to the next one, which often makes it needless.
             is_full = len(leases) == limit
             return leases, now_ms if is_full else next_due_ms(transaction.db, lane)
+
+        return await self._access.write(job)
+
+    async def claim_from(
+        self, feed: Feeding, connection: str, limit: int, lease_ms: int
+    ) -> tuple[list[Lease], int | None]:
+        """Lease up to ``limit`` calls of a feed, which may make them in the same commit.
+
+        Returns:
+            The leases, and when the feed may have more: None while only an event can tell.
+        """
+
+        def job(transaction: Transaction) -> tuple[list[Lease], int | None]:
+            now_ms = self._clock.now_ms()
+            feed.fill(transaction, now_ms, limit)
+            found = feed.due(transaction.db, now_ms, limit)
+            opened = [_open(transaction, row, now_ms) for row in found]
+            leases = [
+                self._lease_to_send(transaction, one, connection, now_ms + lease_ms)
+                for one in opened
+                if one is not None
+            ]
+            is_full = len(found) == limit
+            return leases, now_ms if is_full else feed.next_ms(transaction.db, now_ms)
 
         return await self._access.write(job)
 
@@ -142,22 +193,22 @@ class Leases:
         return Lease(call=leased, payload=found.payload, kind=AttemptKind.SEND, parts=found.parts)
 
     async def claim_to_ask(
-        self, connection: str, limit: int, lease_ms: int
+        self, connection: str, tenant: str, limit: int, lease_ms: int
     ) -> tuple[list[Lease], int | None]:
-        """Lease up to ``limit`` waiting or unknown calls that are to be asked about now.
+        """Lease up to ``limit`` waiting or unknown calls of a tenant that are to be asked about.
 
         Returns:
-            The leases, and when the connection has something to ask next.
+            The leases, and when there is something of the tenant to ask next.
         """
 
         def job(transaction: Transaction) -> tuple[list[Lease], int | None]:
             now_ms = self._clock.now_ms()
-            found = sqlite.fetch_all(transaction.db, _TO_ASK, (connection, now_ms, limit))
+            found = sqlite.fetch_all(transaction.db, _TO_ASK, (connection, tenant, now_ms, limit))
             opened = [_open(transaction, row, now_ms) for row in found]
             leases = [
                 self._lease_to_ask(transaction, one, now_ms + lease_ms) for one in opened if one
             ]
-            return leases, next_ask_ms(transaction.db, connection)
+            return leases, next_ask_ms(transaction.db, connection, tenant)
 
         return await self._access.write(job)
 
@@ -221,7 +272,7 @@ class Leases:
         if is_stored(transaction.db, settlement.call, attempt, settlement.rule):
             return None
         if not is_stored(transaction.db, lease.call, attempt, "late"):
-            store_attempt(transaction, lease.call, attempt, "late", None)
+            store_attempt(transaction, lease.call, attempt, "late")
         return current
 
     async def look(self, seq: int) -> tuple[Call | None, tuple[Part, ...]]:
@@ -302,25 +353,16 @@ class Leases:
         await self._access.write_surely(job)
 
     async def lanes(self) -> list[str]:
-        """Return every lane with pending calls, by one index seek each."""
-        found = await self._access.rows_slowly(
-            "WITH RECURSIVE lane(name) AS ("
-            " SELECT min(lane) FROM call WHERE state = 'pending' AND damaged_at_ms IS NULL"
-            " UNION ALL"
-            " SELECT (SELECT min(lane) FROM call WHERE lane > name AND state = 'pending'"
-            "  AND damaged_at_ms IS NULL)"
-            " FROM lane WHERE name IS NOT NULL)"
-            " SELECT name FROM lane WHERE name IS NOT NULL"
-        )
-        return [row[0] for row in found]
+        """Return every lane with pending calls."""
+        return [row[0] for row in await self._access.rows_slowly(LANES)]
 
-    async def connections_to_ask(self) -> list[str]:
-        """Return the connections with waiting or unknown calls that are to be asked about."""
+    async def to_ask(self) -> list[tuple[str, str]]:
+        """Return the connections and tenants with calls that are to be asked about."""
         found = await self._access.rows_slowly(
-            "SELECT DISTINCT connection FROM call WHERE ask_at_ms IS NOT NULL"
+            "SELECT DISTINCT connection, tenant FROM call WHERE ask_at_ms IS NOT NULL"
             " AND lease_id IS NULL AND damaged_at_ms IS NULL"
         )
-        return [row[0] for row in found]
+        return [(row[0], row[1]) for row in found]
 
 
 def next_due_ms(db: sqlite.Connection, lane: str) -> int | None:
@@ -336,12 +378,12 @@ def next_due_ms(db: sqlite.Connection, lane: str) -> int | None:
     return min((due for due in dues if due is not None), default=None)
 
 
-def next_ask_ms(db: sqlite.Connection, connection: str) -> int | None:
-    """Return when the connection has something to ask next."""
+def next_ask_ms(db: sqlite.Connection, connection: str, tenant: str) -> int | None:
+    """Return when the connection has something of the tenant to ask next."""
     found: int | None = db.execute(
-        "SELECT min(ask_at_ms) FROM call WHERE connection = ? AND ask_at_ms IS NOT NULL"
-        " AND lease_id IS NULL AND damaged_at_ms IS NULL",
-        (connection,),
+        "SELECT min(ask_at_ms) FROM call WHERE connection = ? AND tenant = ?"
+        " AND ask_at_ms IS NOT NULL AND lease_id IS NULL AND damaged_at_ms IS NULL",
+        (connection, tenant),
     ).fetchone()[0]
     return found
 

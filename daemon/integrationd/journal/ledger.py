@@ -4,6 +4,18 @@ import msgspec
 
 from integrationd.journal.access import Access
 
+_OLDEST = (
+    "SELECT created_at_ms FROM call WHERE state = 'pending'"
+    " AND state NOT IN ('processing', 'completed') AND (?1 IS NULL OR tenant = ?1)"
+    " ORDER BY seq LIMIT 1"
+)
+_ATTENTION = (
+    "SELECT (SELECT count(*) FROM call WHERE damaged_at_ms IS NOT NULL"
+    "  AND (?1 IS NULL OR tenant = ?1)),"
+    " (SELECT count(*) FROM call WHERE contradiction IS NOT NULL"
+    "  AND (?1 IS NULL OR tenant = ?1))"
+)
+
 
 class LedgerLine(msgspec.Struct, frozen=True):
     """How many calls one tenant has through one connection, by state.
@@ -47,13 +59,19 @@ class Ledger:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def lines(self) -> list[LedgerLine]:
-        """Return the balance per tenant and connection, all read at one commit."""
+    async def lines(self, within: str | None = None) -> list[LedgerLine]:
+        """Return the balance per tenant and connection, all read at one commit.
+
+        Args:
+            within: Only lines of this tenant; all if None.
+        """
         found = await self._access.rows(
             "SELECT tenant, nullif(connection, ''), accepted, pending, processing, waiting,"
-            " unknown, completed, failed, expired, cancelled FROM ledger WHERE accepted <> 0"
-            " OR pruned_completed + pruned_failed + pruned_expired + pruned_cancelled <> 0"
-            " ORDER BY tenant, connection"
+            " unknown, completed, failed, expired, cancelled FROM ledger"
+            " WHERE (?1 IS NULL OR tenant = ?1) AND (accepted <> 0"
+            " OR pruned_completed + pruned_failed + pruned_expired + pruned_cancelled <> 0)"
+            " ORDER BY tenant, connection",
+            (within,),
         )
         return [LedgerLine(*row) for row in found]
 
@@ -65,18 +83,16 @@ class Ledger:
         )
         return dict(found)
 
-    async def oldest_pending_ms(self) -> int | None:
-        """Return when the oldest pending call was accepted."""
-        found = await self._access.rows(
-            "SELECT created_at_ms FROM call WHERE state = 'pending'"
-            " AND state NOT IN ('processing', 'completed') ORDER BY seq LIMIT 1"
-        )
+    async def oldest_pending_ms(self, within: str | None = None) -> int | None:
+        """Return when the oldest pending call, of a tenant if one is named, was accepted."""
+        found = await self._access.rows(_OLDEST, (within,))
         return found[0][0] if found else None
 
-    async def attention(self) -> dict[str, int]:
-        """Count what a person should look at: damaged and contradicted calls."""
-        found = await self._access.rows(
-            "SELECT (SELECT count(*) FROM call WHERE damaged_at_ms IS NOT NULL),"
-            " (SELECT count(*) FROM call WHERE contradiction IS NOT NULL)"
-        )
+    async def attention(self, within: str | None = None) -> dict[str, int]:
+        """Count what a person should look at, of a tenant if one is named.
+
+        Returns:
+            How many calls are ``damaged``, and how many ``contradicted``.
+        """
+        found = await self._access.rows(_ATTENTION, (within,))
         return {"damaged": found[0][0], "contradicted": found[0][1]}

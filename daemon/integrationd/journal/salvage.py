@@ -13,21 +13,41 @@ from typing import Any
 
 import msgspec
 
-from integrationd.call import ARROWS, FINAL_STATES, Call, CallState, EventRecord
+from integrationd.call import (
+    ARROWS,
+    FINAL_STATES,
+    Call,
+    CallState,
+    EventRecord,
+    is_subscription,
+)
 from integrationd.clock import Clock
 from integrationd.errors import ConflictError, DamagedError
-from integrationd.journal import api_keys, database, inbox, rows, secret_rows, sqlite
-from integrationd.journal.chain import Chain
+from integrationd.journal import (
+    api_keys,
+    database,
+    directory_rows,
+    inbox,
+    oauth_rows,
+    rows,
+    secret_rows,
+    sqlite,
+    subscription_rows,
+)
+from integrationd.journal.backup import COMMAND_LINE
+from integrationd.journal.chain import Chain, Position, read_commit
+from integrationd.journal.mark import Mark, write_mark
 from integrationd.journal.verify import reading
 from integrationd.settlement.record import call_event, move
 
 RANGE = 200
 LOST_SHOWN = 1000
 _WHOLE = (
-    "SELECT r.*, b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
+    " b.payload, b.metadata, b.sum, x.result, x.sum FROM call_record AS r"
     " JOIN call_body AS b USING (seq) LEFT JOIN call_result AS x USING (seq)"
     " WHERE r.seq BETWEEN ? AND ? ORDER BY r.seq"
 )
+_KNOWS_ERASURE = "SELECT 1 FROM pragma_table_info('call_body') WHERE name = 'erased_event'"
 _PARTS = (
     "SELECT position, recipient, state, reason, detail, provider_reference, delivery, sum"
     " FROM part WHERE call_seq = ? ORDER BY position"
@@ -63,8 +83,17 @@ class SalvageReport(msgspec.Struct, kw_only=True):
             self.lost_ids.append(call_id)
 
 
-def salvage(damaged: Path, into: Path, key: bytes, clock: Clock) -> SalvageReport:
+def salvage(
+    damaged: Path, into: Path, key: bytes, clock: Clock, *, by: str = COMMAND_LINE
+) -> SalvageReport:
     """Save the intact calls of a damaged journal into a new one.
+
+    Args:
+        damaged: The journal.
+        into: The new one.
+        key: The instance key.
+        clock: Where time is read.
+        by: Who asked for it.
 
     Raises:
         ConflictError: There is a file at ``into`` already.
@@ -77,20 +106,18 @@ def salvage(damaged: Path, into: Path, key: bytes, clock: Clock) -> SalvageRepor
     with reading(damaged) as old:
         new, _ = database.open_writer(into)
         try:
-            chain = Chain(key, (0, bytes(32)))
+            chain = Chain(key, Position())
             new.execute("BEGIN IMMEDIATE")
             for row in _rows_of(old, report):
                 _save(old, new, chain, row, report, now_ms)
-            _save_keys(old, new)
-            _save_inbox(old, new, report)
-            _save_vault(old, new)
-            _save_api_keys(old, new)
-            told = EventRecord(
-                type="journal.salvaged", data={"kept": report.kept, "lost": report.lost}
-            )
-            chain.append(new, told, now_ms)
+            _save_the_rest(old, new, report)
+            data = {"by": by, "from_file": str(damaged), "kept": report.kept, "lost": report.lost}
+            told = EventRecord(type="journal.salvaged", data=data)
+            _point_at(new, chain.append(new, told, now_ms))
             new.execute("UPDATE commit_mark SET seq = seq + 1")
             new.execute("COMMIT")
+            commit = read_commit(new)
+            write_mark(into.with_name(into.name + ".mark"), key, Mark(commit, *chain.position))
         except sqlite.SqliteError as error:
             raise sqlite.journal_error(error) from error
         finally:
@@ -98,19 +125,41 @@ def salvage(damaged: Path, into: Path, key: bytes, clock: Clock) -> SalvageRepor
     return report
 
 
+def _point_at(new: sqlite.Connection, event: int) -> None:
+    """Have erased calls name the event that says where the one of their erasure is to be read."""
+    new.execute("UPDATE call_body SET erased_event = ? WHERE erased_event IS NOT NULL", (event,))
+
+
+def _save_the_rest(old: sqlite.Connection, new: sqlite.Connection, report: SalvageReport) -> None:
+    _save_keys(old, new)
+    _save_inbox(old, new, report)
+    _save_vault(old, new)
+    _save_api_keys(old, new)
+    _save_directory(old, new)
+
+
 def _rows_of(old: sqlite.Connection, report: SalvageReport) -> Iterator[sqlite.Row]:
     """Read the calls in ranges, and one by one where a range cannot be read."""
+    whole = _whole(old)
     for first in range(1, _last_seq(old) + 1, RANGE):
         try:
-            yield from old.execute(_WHOLE, (first, first + RANGE - 1)).fetchall()
+            yield from old.execute(whole, (first, first + RANGE - 1)).fetchall()
         except sqlite.SqliteError:
-            yield from _one_by_one(old, first, report)
+            yield from _one_by_one(old, whole, first, report)
 
 
-def _one_by_one(old: sqlite.Connection, first: int, report: SalvageReport) -> Iterator[sqlite.Row]:
+def _whole(old: sqlite.Connection) -> str:
+    """Return the statement that reads calls; before schema 8 nothing could be erased."""
+    erased = "b.erased_event" if old.execute(_KNOWS_ERASURE).fetchone() else "NULL"
+    return f"SELECT r.*, {erased}," + _WHOLE
+
+
+def _one_by_one(
+    old: sqlite.Connection, whole: str, first: int, report: SalvageReport
+) -> Iterator[sqlite.Row]:
     for seq in range(first, first + RANGE):
         try:
-            found = old.execute(_WHOLE, (seq, seq)).fetchone()
+            found = old.execute(whole, (seq, seq)).fetchone()
         except sqlite.SqliteError:
             report.lose(None)
             continue
@@ -142,7 +191,7 @@ def _save(
     report: SalvageReport,
     now_ms: int,
 ) -> None:
-    payload, metadata, body_sum, result, result_sum = row[rows.CALL_WIDTH + 2 :]
+    erased, payload, metadata, body_sum, result, result_sum = row[rows.CALL_WIDTH + 2 :]
     try:
         call = rows.call_of(row)
         rows.check("payload", body_sum, call.seq, payload, metadata)
@@ -154,8 +203,8 @@ def _save(
         return
     saved = _walk(new, call, now_ms)
     new.execute(
-        "INSERT INTO call_body (seq, payload, metadata, sum) VALUES (?, ?, ?, ?)",
-        (call.seq, payload, metadata, body_sum),
+        "INSERT INTO call_body (seq, payload, metadata, sum, erased_event) VALUES (?, ?, ?, ?, ?)",
+        (call.seq, payload, metadata, body_sum, erased),
     )
     if result is not None:
         new.execute(
@@ -178,6 +227,9 @@ def _parts_of(old: sqlite.Connection, call: Call) -> Sequence[sqlite.Row]:
 
 def _walk(new: sqlite.Connection, call: Call, now_ms: int) -> Call:
     """Insert the call as it was accepted and bring it to its state, arrow by arrow."""
+    if call.state is CallState.PROCESSING and is_subscription(call.requested_connection):
+        # Receivers drop copies.
+        call = call.replace(**{**_columns(CallState.PENDING, call), "reason": "interrupted"})
     if call.state is CallState.PROCESSING:
         call = move(
             call,
@@ -252,9 +304,17 @@ def _save_vault(old: sqlite.Connection, new: sqlite.Connection) -> None:
     """Save the secrets that fit their checksums, sealed as they are."""
     with contextlib.suppress(sqlite.SqliteError):
         secret_rows.copy(old, new)
+        oauth_rows.copy(old, new)
 
 
 def _save_api_keys(old: sqlite.Connection, new: sqlite.Connection) -> None:
     """Save the API keys that fit their checksums, so that apps stay let in."""
     with contextlib.suppress(sqlite.SqliteError):
         api_keys.copy(old, new)
+
+
+def _save_directory(old: sqlite.Connection, new: sqlite.Connection) -> None:
+    """Save the tenants, connections and subscriptions that fit their checksums."""
+    with contextlib.suppress(sqlite.SqliteError):
+        directory_rows.copy(old, new)
+        subscription_rows.copy(old, new)

@@ -12,12 +12,13 @@ import msgspec
 
 from integrationd.call import EventRecord
 from integrationd.clock import Clock
-from integrationd.errors import DamagedError, JournalUnavailableError, NotFoundError
-from integrationd.journal import secret_rows, sqlite
+from integrationd.errors import DamagedError, NotFoundError
+from integrationd.journal import oauth_rows, secret_rows, sqlite
 from integrationd.journal.access import Access
+from integrationd.journal.beside import read_beside
 from integrationd.journal.secret_rows import Sealed, StoredKey, StoredSecret
-from integrationd.journal.verify import reading
 from integrationd.journal.writer import Transaction
+from integrationd.settings.tenants import SHARED_SECRETS_OF
 from integrationd.vault import Keyring, seal
 
 
@@ -27,7 +28,7 @@ class Rotated(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         master: The id of the master key that wraps all data keys now.
         data_keys: How many data keys it wraps.
-        sealed_anew: How many secrets were sealed anew, under new data keys.
+        sealed_anew: How many secrets and OAuth tokens were sealed anew, under new data keys.
     """
 
     master: str
@@ -92,23 +93,7 @@ class Secrets:
         now_ms = self._clock.now_ms()
 
         def job(transaction: Transaction) -> StoredSecret:
-            key = _counted(transaction.db, keyring, tenant, now_ms)
-            secret = _sealed(
-                keyring.open(key.data_key),
-                StoredSecret(
-                    tenant=tenant,
-                    name=name,
-                    version=key.versions,
-                    generation=key.generation,
-                    sealed=b"",
-                    set_at_ms=now_ms,
-                ),
-                value,
-            )
-            secret_rows.store(transaction.db, secret)
-            about = {"name": name, "version": secret.version, "by": by}
-            _tell(transaction, "vault.secret_set", tenant, about, now_ms)
-            return secret
+            return keep_secret(transaction, keyring, tenant, name, value, by, now_ms)
 
         return await self._access.write(job)
 
@@ -161,39 +146,53 @@ class Secrets:
         return await self._access.write(job, heavy=True)
 
 
+def keep_secret(
+    transaction: Transaction,
+    keyring: Keyring,
+    tenant: str,
+    name: str,
+    value: str,
+    by: str,
+    now_ms: int,
+) -> StoredSecret:
+    """Seal a secret in a commit that is under way.
+
+    Args:
+        transaction: The commit.
+        keyring: What seals it.
+        tenant: Whose it is.
+        name: What references call it.
+        value: What it holds.
+        by: Who asked for it.
+        now_ms: The time, UTC milliseconds.
+
+    Raises:
+        DamagedError: The tenant's data key fails its checksum.
+        VaultError: The tenant's data key cannot be opened.
+    """
+    key = counted_key(transaction.db, keyring, tenant, now_ms)
+    fresh = StoredSecret(
+        tenant=tenant,
+        name=name,
+        version=key.versions,
+        generation=key.generation,
+        sealed=b"",
+        set_at_ms=now_ms,
+    )
+    secret = _sealed(keyring.open(key.data_key), fresh, value)
+    secret_rows.store(transaction.db, secret)
+    about = {"name": name, "version": secret.version, "by": by}
+    _tell(transaction, "vault.secret_set", tenant, about, now_ms)
+    return secret
+
+
 def stored_vault(path: Path) -> Sealed:
     """Read the vault of a journal from its file, also while a daemon owns it.
 
     Raises:
         JournalUnavailableError: The journal cannot be read.
     """
-    if not path.is_file():
-        return Sealed()
-    try:
-        with reading(path) as db:
-            return secret_rows.read(db)
-    except sqlite.LibraryErrors as error:
-        raise sqlite.journal_error(error) from error
-    except JournalUnavailableError as error:
-        try:
-            return _read_alone(path)
-        except sqlite.LibraryErrors:
-            raise error from None
-
-
-def _read_alone(path: Path) -> Sealed:
-    """Read without the memory that is shared with other processes: a full disk has no room for it.
-
-    Raises:
-        sqlite3.Error: As the library says; for one, another process has the journal open.
-    """
-    db = sqlite.connect(path)
-    try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        sqlite.prepare_reader(db)
-        return secret_rows.read(db)
-    finally:
-        db.close()
+    return read_beside(path, secret_rows.read, Sealed)
 
 
 def _wrapped_anew(db: sqlite.Connection, keyring: Keyring, before: Sealed, _now_ms: int) -> Rotated:
@@ -215,16 +214,20 @@ def _sealed_anew(db: sqlite.Connection, keyring: Keyring, before: Sealed, now_ms
         value = before.open(keyring, secret.tenant, secret.name)
         moved = msgspec.structs.replace(secret, generation=latest[secret.tenant].generation + 1)
         secret_rows.store(db, _sealed(made[secret.tenant], moved, value))
+    fresh = {tenant: (latest[tenant].generation + 1, key) for tenant, key in made.items()}
+    tokens = oauth_rows.seal_anew(db, keyring, before, fresh)
     for key in before.keys:
         db.execute(
             "DELETE FROM data_key WHERE tenant = ? AND generation = ?", (key.tenant, key.generation)
         )
     return Rotated(
-        master=keyring.current.id, data_keys=len(latest), sealed_anew=len(before.secrets)
+        master=keyring.current.id,
+        data_keys=len(latest),
+        sealed_anew=len(before.secrets) + tokens,
     )
 
 
-def _counted(db: sqlite.Connection, keyring: Keyring, tenant: str, now_ms: int) -> StoredKey:
+def counted_key(db: sqlite.Connection, keyring: Keyring, tenant: str, now_ms: int) -> StoredKey:
     """Return the tenant's data key, made where there is none, with one more version counted."""
     found = db.execute(
         "SELECT tenant, generation, master, wrapped, versions, made_at_ms, sum FROM data_key"
@@ -262,7 +265,8 @@ def _sealed(key: bytes, secret: StoredSecret, value: str) -> StoredSecret:
 def _tell(
     transaction: Transaction, kind: str, tenant: str | None, data: Mapping[str, Any], now_ms: int
 ) -> None:
-    event = EventRecord(type=kind, data=data, tenant=tenant)
+    whose = None if tenant == SHARED_SECRETS_OF else tenant
+    event = EventRecord(type=kind, data=data, tenant=whose)
     transaction.chain.append(transaction.db, event, now_ms)
 
 

@@ -1,16 +1,23 @@
 """How a settlement is written: the call, its parts, its result, its attempt and its events."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from integrationd.call import Attempt, AttemptKind, Call, CallState, EventRecord
+from integrationd.call import (
+    Attempt,
+    AttemptKind,
+    Call,
+    CallState,
+    EventRecord,
+    is_subscription,
+)
 from integrationd.errors import ConflictError
 from integrationd.journal import rows, sqlite
-from integrationd.journal.chain import digest_of
 from integrationd.journal.writer import Transaction
-from integrationd.settlement import Settlement
+from integrationd.settlement import Settlement, money_event, tells_of_money
 
 _json = msgspec.json.Encoder(order="deterministic").encode
 
@@ -50,7 +57,30 @@ def store_settlement(
         _store_result(transaction, "REPLACE", after, _json({**known, **settlement.result}))
     elif after.state in HAS_RESULT:
         _store_result(transaction, "INSERT OR IGNORE", after, b"")
-    _store_facts(transaction, after, settlement, now_ms, attempt)
+    events = (*settlement.events, *_money_events(transaction, before, after))
+    told = dataclasses.replace(settlement, events=events)
+    _store_facts(transaction, after, told, now_ms, attempt)
+
+
+def _money_events(transaction: Transaction, before: Call, after: Call) -> Sequence[EventRecord]:
+    """Return what is told of a payment that has ended; it takes request and result to say it."""
+    if not tells_of_money(before.state, after):
+        return ()
+    request, result = transaction.db.execute(
+        "SELECT (SELECT payload FROM call_body WHERE seq = :seq),"
+        " (SELECT result FROM call_result WHERE seq = :seq)",
+        {"seq": after.seq},
+    ).fetchone()
+    return (money_event(after, _object(request), _object(result)),)
+
+
+def _object(kept: bytes | None) -> Mapping[str, Any]:
+    """Return what is kept; nothing where it was erased: the call is settled all the same."""
+    try:
+        found = msgspec.json.decode(kept) if kept else {}
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _known_result(transaction: Transaction, call: Call) -> Mapping[str, Any]:
@@ -78,14 +108,14 @@ def _store_facts(
     attempt: Attempt | None,
 ) -> None:
     """Append the events and the attempt; the attempts' digests ride in the next event."""
-    digest = _digest(after, attempt, settlement.rule) if attempt else None
+    sealed = _seal(transaction, after, attempt, settlement.rule) if attempt else None
     event_seq = None
-    for number, event in enumerate(settlement.events):
-        bound = _bind_digests(transaction, after, event, digest) if number == 0 else event
+    for number, event in enumerate(_told(after, settlement)):
+        bound = _bind_digests(transaction, after, event, sealed) if number == 0 else event
         seq = transaction.chain.append(transaction.db, bound, now_ms)
         event_seq = seq if number == 0 else event_seq
-    if attempt is not None:
-        store_attempt(transaction, after, attempt, settlement.rule, event_seq)
+    if attempt is not None and sealed is not None:
+        _insert(transaction, after, attempt, settlement.rule, sealed, event_seq)
     if event_seq is not None and after.tries + after.queries > 1:
         transaction.db.execute(
             "UPDATE attempt SET event_seq = ? WHERE call_seq = ? AND event_seq IS NULL",
@@ -93,10 +123,15 @@ def _store_facts(
         )
 
 
+def _told(call: Call, settlement: Settlement) -> Sequence[EventRecord]:
+    """Return what the log is told; not of how telling a subscriber goes, which would never end."""
+    return () if is_subscription(call.requested_connection) else settlement.events
+
+
 def _bind_digests(
-    transaction: Transaction, call: Call, event: EventRecord, digest: bytes | None
+    transaction: Transaction, call: Call, event: EventRecord, sealed: tuple[int, bytes] | None
 ) -> EventRecord:
-    digests = [digest.hex()] if digest else []
+    digests = [sealed[1].hex()] if sealed else []
     if call.tries + call.queries > 1:
         earlier = transaction.db.execute(
             "SELECT digest FROM attempt WHERE call_seq = ? AND event_seq IS NULL ORDER BY seq",
@@ -114,8 +149,11 @@ def _bind_digests(
     )
 
 
-def _digest(call: Call, attempt: Attempt, rule: str) -> bytes:
-    return digest_of(call.id, *attempt_fields(attempt), rule)
+def _seal(transaction: Transaction, call: Call, attempt: Attempt, rule: str) -> tuple[int, bytes]:
+    fields = attempt_fields(attempt)
+    return transaction.chain.seal_next(
+        call.seq, call.id, call.tenant, call.operation, *fields, rule
+    )
 
 
 def attempt_fields(attempt: Attempt) -> tuple[Any, ...]:
@@ -138,23 +176,35 @@ def attempt_fields(attempt: Attempt) -> tuple[Any, ...]:
     )
 
 
-def store_attempt(
-    transaction: Transaction, call: Call, attempt: Attempt, rule: str, event_seq: int | None
+def store_attempt(transaction: Transaction, call: Call, attempt: Attempt, rule: str) -> None:
+    """Insert an ended attempt that no event tells of yet."""
+    sealed = _seal(transaction, call, attempt, rule)
+    _insert(transaction, call, attempt, rule, sealed, None)
+
+
+def _insert(
+    transaction: Transaction,
+    call: Call,
+    attempt: Attempt,
+    rule: str,
+    sealed: tuple[int, bytes],
+    event_seq: int | None,
 ) -> None:
-    """Insert an ended attempt."""
+    seq, digest = sealed
     transaction.db.execute(
-        "INSERT INTO attempt (call_seq, call_id, tenant, operation, kind, number, connection,"
+        "INSERT INTO attempt (seq, call_seq, call_id, tenant, operation, kind, number, connection,"
         " provider, plugin_digest, started_at_ms, duration_ms, outcome, reason, detail, sent,"
         " status_code, request, response, rule, digest, event_seq)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
+            seq,
             call.seq,
             call.id,
             call.tenant,
             call.operation,
             *attempt_fields(attempt),
             rule,
-            _digest(call, attempt, rule),
+            digest,
             event_seq,
         ),
     )
@@ -163,10 +213,12 @@ def store_attempt(
 def is_stored(db: sqlite.Connection, call: Call, attempt: Attempt, rule: str) -> bool:
     """Say whether exactly this attempt has been stored under that rule before."""
     found = db.execute(
-        "SELECT 1 FROM attempt WHERE call_seq = ? AND digest = ?",
-        (call.seq, _digest(call, attempt, rule)),
-    ).fetchone()
-    return found is not None
+        "SELECT kind, number, connection, provider, plugin_digest, started_at_ms, duration_ms,"
+        " outcome, reason, detail, sent, status_code, request, response, rule FROM attempt"
+        " WHERE call_seq = ?",
+        (call.seq,),
+    )
+    return (*attempt_fields(attempt), rule) in found
 
 
 def attempt_number(call: Call, kind: AttemptKind) -> int:

@@ -1,20 +1,24 @@
 """Check a journal without a daemon: file, records, ledger, event chain and high-water mark."""
 
 import contextlib
-import hmac
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from integrationd.call import FINAL_STATES, CallState
 from integrationd.errors import DamagedError, JournalUnavailableError, NotFoundError
-from integrationd.journal import api_keys, rows, secret_rows, sqlite
-from integrationd.journal.chain import FIRST_HEAD, digest_of, link, sign_anchor
-from integrationd.journal.mark import MarkFile
+from integrationd.journal import (
+    api_keys,
+    directory_rows,
+    evidence,
+    oauth_rows,
+    rows,
+    secret_rows,
+    sqlite,
+    subscription_rows,
+)
 
 FINDINGS_LIMIT = 1000
 _RECORDS = (
@@ -24,13 +28,6 @@ _RECORDS = (
 _PARTS = (
     "SELECT call_seq, position, recipient, state, reason, detail, provider_reference, delivery,"
     " sum FROM part ORDER BY call_seq, position"
-)
-_EVENTS = "SELECT seq, at_ms, type, tenant, call_id, connection, data, mac FROM event ORDER BY seq"
-_ATTEMPTS = (
-    "SELECT a.seq, a.call_id, a.kind, a.number, a.connection, a.provider, a.plugin_digest,"
-    " a.started_at_ms, a.duration_ms, a.outcome, a.reason, a.detail, a.sent, a.status_code,"
-    " a.request, a.response, a.rule, a.digest, a.event_seq, e.data FROM attempt AS a"
-    " LEFT JOIN event AS e ON e.seq = a.event_seq ORDER BY a.seq"
 )
 _WEBHOOKS = (
     "SELECT sum, id, tenant, connection, provider, received_at_ms, source, method, path, query,"
@@ -48,6 +45,8 @@ class VerifyReport(msgspec.Struct, kw_only=True):
         webhooks: Webhooks of the inbox read.
         commit: The number of the last commit.
         event: The number of the last event.
+        mark: What the high-water mark beside it proves: ``sealed``, ``plain`` (of an earlier
+            version), ``missing`` or ``forged``.
         findings: What is wrong, in words; the first thousand.
         more: How many findings are left out.
     """
@@ -58,6 +57,7 @@ class VerifyReport(msgspec.Struct, kw_only=True):
     webhooks: int = 0
     commit: int = 0
     event: int = 0
+    mark: str = "missing"
     findings: list[str] = msgspec.field(default_factory=list)
     more: int = 0
 
@@ -84,6 +84,8 @@ def verify(path: Path, key: bytes) -> VerifyReport:
         JournalUnavailableError: It cannot be read beside the daemon that owns it.
     """
     report = VerifyReport()
+    # Before the journal is read, since a daemon at work goes on writing both.
+    stored = evidence.mark_beside(path)
     with reading(path) as db:
         # One snapshot for everything, so that a daemon at work does not look like damage.
         db.execute("BEGIN")
@@ -92,12 +94,13 @@ def verify(path: Path, key: bytes) -> VerifyReport:
             _check_calls,
             _check_parts,
             _check_ledger,
-            lambda db, report: _check_chain(db, report, key),
-            _check_attempts,
             _check_inbox,
             lambda db, report: secret_rows.check(db, report.note),
+            lambda db, report: oauth_rows.check(db, report.note),
             lambda db, report: api_keys.check(db, report.note),
-            lambda db, report: _check_mark(db, report, path),
+            lambda db, report: directory_rows.check(db, report.note),
+            lambda db, report: subscription_rows.check(db, report.note),
+            lambda db, report: _check_log(db, report, stored, key),
         ]
         for check in checks:
             try:
@@ -204,31 +207,13 @@ def _kept(tenant: str, connection: str, figures: list[int]) -> dict[tuple[str, s
     }
 
 
-def _check_chain(db: sqlite.Connection, report: VerifyReport, key: bytes) -> None:
-    seq, head = 0, FIRST_HEAD
-    anchor = db.execute("SELECT seq, mac, signature FROM event_anchor").fetchone()
-    if anchor is not None:
-        seq, head = anchor[0], anchor[1]
-        if not hmac.compare_digest(sign_anchor(key, seq, head), anchor[2]):
-            report.note("the anchor of the event log is not signed with this instance key")
-    for row in db.execute(_EVENTS):
-        report.events += 1
-        if row[0] != seq + 1:
-            report.note(f"events {seq + 1} to {row[0] - 1} are missing")
-        if not hmac.compare_digest(link(key, head, *row[:-1]), row[-1]):
-            report.note(f"event {row[0]} was changed, or what stood before it")
-        seq, head = row[0], row[-1]
-    report.event = seq
-
-
-def _check_attempts(db: sqlite.Connection, report: VerifyReport) -> None:
-    """Compare each attempt with its digest, and the digest with the event that carries it."""
-    for seq, call_id, *fields, rule, digest, event_seq, data in db.execute(_ATTEMPTS):
-        report.attempts += 1
-        if digest_of(call_id, *fields, rule) != digest:
-            report.note(f"attempt {seq} of call {call_id} was changed")
-        elif data is not None and digest.hex() not in _digests(data):
-            report.note(f"event {event_seq} does not carry attempt {seq}")
+def _check_log(db: sqlite.Connection, report: VerifyReport, stored: bytes, key: bytes) -> None:
+    """Check events, attempts and the high-water mark."""
+    report.commit = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
+    proven = evidence.check_log(db, key, report.note)
+    report.events, report.attempts = proven.events, proven.attempts
+    report.event = proven.end.event
+    report.mark = evidence.check_mark(stored, key, report.commit, proven.end, report.note).value
 
 
 def _check_inbox(db: sqlite.Connection, report: VerifyReport) -> None:
@@ -241,28 +226,3 @@ def _check_inbox(db: sqlite.Connection, report: VerifyReport) -> None:
             rows.check(f"webhook {sealed[0]}", checksum, *sealed)
         except DamagedError as error:
             report.note(str(error))
-
-
-def _digests(data: str) -> list[Any]:
-    try:
-        found: list[Any] = json.loads(data).get("attempts", [])
-    except (ValueError, AttributeError):
-        return []
-    return found
-
-
-def _check_mark(db: sqlite.Connection, report: VerifyReport, path: Path) -> None:
-    report.commit = db.execute("SELECT seq FROM commit_mark").fetchone()[0]
-    beside = path.with_name(path.name + ".mark")
-    if not beside.is_file():
-        return
-    file = MarkFile(beside)
-    try:
-        mark = file.read()
-    finally:
-        file.close()
-    if mark.commit > report.commit or mark.event > report.event:
-        report.note(
-            f"commits are lost: the journal ends at commit {report.commit} and event"
-            f" {report.event}, commit {mark.commit} and event {mark.event} had been durable"
-        )

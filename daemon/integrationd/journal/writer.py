@@ -230,7 +230,7 @@ class Writer:
         """Run the statements of a group; if one fails, again with each on its own savepoint."""
         self._begin()
         for write in group:
-            before = self._db.total_changes
+            before, restore = self._db.total_changes, self._chain.position
             try:
                 write.run(self._db, self._chain)
             except Exception as error:
@@ -239,6 +239,7 @@ class Writer:
                     raise
                 write.error = _member_error(error)
                 if self._db.total_changes == before:
+                    self._chain.position = restore
                     continue
             else:
                 continue
@@ -291,9 +292,8 @@ class Writer:
         self._loop.call_soon_threadsafe(self._end_group, group, error, took)
 
     def _write_mark(self) -> None:
-        event, head = self._chain.position
         try:
-            self._mark.write(Mark(commit=self._commit_seq, event=event, head=head))
+            self._mark.write(Mark(self._commit_seq, *self._chain.position))
         except OSError:
             # A mark below the journal is safe, and the next commit tries again.
             return
@@ -307,7 +307,8 @@ class Writer:
             for write in group:
                 for event in write.told:
                     self._bus.publish(event)
-            self._bus.publish(Committed(writes=len(group), seconds=took))
+            last_event = self._chain.position[0]
+            self._bus.publish(Committed(writes=len(group), seconds=took, last_event=last_event))
         elif sqlite.fault_of(error) is sqlite.Fault.BUSY:
             self._roll_back_whole()
             self._waiting.extendleft(reversed(group))

@@ -11,6 +11,7 @@ from integrationd.registry.loader import (
 from integrationd.registry.paths import builtin_plugins, plugin_files
 from integrationd.registry.registry import Plan, Registry
 from integrationd.registry.shelf import Shelf
+from integrationd.registry.tenants import Tenants
 
 __all__ = [
     "Connection",
@@ -21,6 +22,7 @@ __all__ = [
     "Registry",
     "ServedOperation",
     "Shelf",
+    "Tenants",
     "builtin_plugins",
     "load_plugin",
     "load_plugins",

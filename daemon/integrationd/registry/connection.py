@@ -3,18 +3,28 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import anyio
 
 from integrationd.clock import Clock
 from integrationd.registry.containment import contained
 from integrationd.registry.loader import PluginVersion
+from integrationd.registry.secret_fields import typed_secrets
 from integrationd.sdk.http import PreparedClient, prepare_client
 from integrationd.sdk.provider import HttpProviderConfig, Provider, ProviderConfig
 from integrationd.sdk.tokens import TokenSource
+from integrationd.sdk.transport import Transport
 
 CLOSE_LIMIT_S = 5.0
+
+
+class TokenDesk(Protocol):
+    """Where the access tokens of all connections are kept."""
+
+    def source(self, connection: "Connection", clock: Clock) -> TokenSource:
+        """Return where those of one are kept."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,7 @@ class Connection:
         enabled: Whether it serves.
         tenant: Whose it is; everybody's when None.
         plugin: The plugin version that it was made from.
+        secrets: What its config types as a secret, wherever that came from.
         provider: The provider object; it serves this connection only.
         client: The prepared HTTP client, where the provider's config asks for one.
     """
@@ -63,9 +74,11 @@ class Connection:
         self.enabled = spec.enabled
         self.tenant = spec.tenant
         self.plugin = plugin
+        self.secrets = frozenset(typed_secrets(config))
         self.provider: Provider = plugin.provider(config, self)
         self.client = _client(config, spec.timeout_s)
         self._tokens: TokenSource | None = None
+        self._desk: TokenDesk | None = None
         self._holders = 0
         self._let_go: anyio.Event | None = None
 
@@ -77,10 +90,15 @@ class Connection:
         """The provider's code."""
         return self.plugin.code
 
+    def keep_tokens_at(self, desk: TokenDesk) -> None:
+        """Have its access tokens kept together with those of the versions before and after it."""
+        self._desk = desk
+
     def tokens(self, clock: Clock) -> TokenSource | None:
         """Return where its access tokens are kept; None for a provider that uses none."""
         if self._tokens is None and self.plugin.provider.uses_tokens():
-            self._tokens = TokenSource(clock)
+            desk = self._desk
+            self._tokens = TokenSource(clock) if desk is None else desk.source(self, clock)
         return self._tokens
 
     def serves(self, operation: str) -> bool:
@@ -128,6 +146,9 @@ class Connection:
             Exception: Whatever the plugin raised; the client is closed all the same.
         """
         try:
+            if self._tokens is not None:
+                # Cut off, a refresh may cost the customer's consent; it has a limit of its own.
+                await self._tokens.idle()
             with anyio.fail_after(CLOSE_LIMIT_S), contained():
                 await self.provider.aclose()
         finally:
@@ -139,5 +160,9 @@ def _client(config: ProviderConfig, timeout_s: float) -> PreparedClient | None:
     if not isinstance(config, HttpProviderConfig):
         return None
     return prepare_client(
-        base_url=config.base_url, timeout_s=timeout_s, allow_private=config.allow_private
+        base_url=config.base_url,
+        timeout_s=timeout_s,
+        transport=Transport(
+            allow_private=config.allow_private, max_body_bytes=config.max_reply_bytes
+        ),
     )

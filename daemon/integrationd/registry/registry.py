@@ -12,8 +12,9 @@ import anyio
 import pydantic
 import structlog
 
+from integrationd.call import is_subscription
 from integrationd.errors import NotFoundError
-from integrationd.registry.connection import Connection, ConnectionSpec
+from integrationd.registry.connection import Connection, ConnectionSpec, TokenDesk
 from integrationd.registry.loader import LoadedPlugins, PluginVersion
 from integrationd.sdk.plugin_file import PluginFault, PluginFileError, blaming
 from integrationd.sdk.provider import ProviderConfig
@@ -48,12 +49,18 @@ class Registry:
 
     Args:
         plugins: The plugin versions, and the files that could not be used.
+        desk: Where access tokens are kept; with each connection itself when None.
+
+    Attributes:
+        generation: Another number for each set that has served.
     """
 
-    def __init__(self, plugins: LoadedPlugins) -> None:
+    def __init__(self, plugins: LoadedPlugins, desk: TokenDesk | None = None) -> None:
+        self._desk = desk
         self._versions = plugins.versions
         self._faults = plugins.faults
         self._connections: Mapping[str, Connection] = MappingProxyType({})
+        self.generation = 0
 
     @property
     def faults(self) -> tuple[PluginFault, ...]:
@@ -92,7 +99,11 @@ class Registry:
 
     def serving(self, operation: str) -> list[Connection]:
         """Return the connections that can carry the operation, in the order of the config."""
-        return [found for found in self._connections.values() if found.serves(operation)]
+        return [
+            found
+            for found in self._connections.values()
+            if found.serves(operation) and not is_subscription(found.name)
+        ]
 
     def route(self, operation: str, order: Sequence[str]) -> list[Connection]:
         """Return those of the named connections that can carry the operation, in that order."""
@@ -130,6 +141,10 @@ class Registry:
         before = self._connections
         self._versions, self._faults = plan.versions, plan.faults
         self._connections = plan.connections
+        self.generation += 1
+        if self._desk is not None:
+            for connection in plan.made:
+                connection.keep_tokens_at(self._desk)
         staying = set(map(id, plan.connections.values()))
         return tuple(one for one in before.values() if id(one) not in staying)
 
@@ -149,6 +164,7 @@ class Registry:
         """Close all connections; no attempt may be under way any more."""
         closing = self._connections.values()
         self._connections = MappingProxyType({})
+        self.generation += 1
         await _close(closing)
 
 

@@ -42,6 +42,7 @@ from integrationd.sdk.contracts.sms import (
     SmsSendBulkResult,
     SmsSendResult,
 )
+from integrationd.sdk.contracts.webhook import WebhookSend, WebhookSendResult
 from integrationd.sdk.contracts.whatsapp import (
     WhatsappMedia,
     WhatsappSend,
@@ -51,6 +52,7 @@ from integrationd.sdk.contracts.whatsapp import (
     WhatsappText,
 )
 from integrationd.sdk.money import Money, decimals_of
+from integrationd.sdk.oauth import OAuth
 from integrationd.sdk.outcome import (
     Accepted,
     CannotTell,
@@ -79,7 +81,7 @@ from integrationd.sdk.provider import (
     operation,
     query,
 )
-from integrationd.sdk.tokens import Token
+from integrationd.sdk.token_keeping import Token
 from integrationd.sdk.webhook import (
     Notice,
     Payment,
@@ -120,6 +122,7 @@ __all__ = [
     "Money",
     "NeverHappened",
     "Notice",
+    "OAuth",
     "Outcome",
     "OutcomeError",
     "Part",
@@ -158,6 +161,8 @@ __all__ = [
     "Verified",
     "WebhookReply",
     "WebhookRequest",
+    "WebhookSend",
+    "WebhookSendResult",
     "WhatsappMedia",
     "WhatsappSend",
     "WhatsappSendResult",

@@ -55,6 +55,21 @@ class PreparedClient(httpx2.AsyncClient):
         self._prefix = base_url.rstrip("/")
         self._url_of = functools.lru_cache(_REMEMBERED_URLS)(self._joined)
 
+    def beside(self, base_url: str) -> "PreparedClient":
+        """Return a client of another host that shares connections and rules with this one.
+
+        Close this one; the other then serves no more.
+
+        Raises:
+            httpx2.InvalidURL: The base URL is none.
+        """
+        return PreparedClient(
+            base_url=base_url,
+            transport=self._transport,
+            headers={"User-Agent": self.headers["User-Agent"]},
+            timeout=self.timeout,
+        )
+
     def build_request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
         """Build a request to a path below the base URL.
 

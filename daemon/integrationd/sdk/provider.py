@@ -14,8 +14,9 @@ import msgspec
 import pydantic
 
 from integrationd.sdk.contract import Contract
+from integrationd.sdk.oauth import OAuth, TokenRequests
 from integrationd.sdk.outcome import Finding, Outcome
-from integrationd.sdk.tokens import Token
+from integrationd.sdk.token_keeping import Token
 from integrationd.sdk.webhook import Notice, Proof, Refusal, WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class HttpProviderConfig(ProviderConfig):
         base_url: Scheme, host and optional path that every request goes to. Plugins override the
             default with the provider's own address; sandboxes, simulators and proxies set it.
         allow_private: Let requests go to private, loopback and link-local addresses.
+        max_reply_bytes: The largest reply body that is read; a plugin may set a smaller one.
     """
+
+    max_reply_bytes: ClassVar[int] = 10 * 1024 * 1024
 
     base_url: str
     allow_private: bool = False
@@ -186,13 +190,24 @@ class Provider:
     async def aclose(self) -> None:
         """Release what the provider holds. Its HTTP client is closed for it."""
 
+    def oauth(self) -> OAuth | None:
+        """Return what the authorization server of this connection's config is like, if any."""
+        return None
+
     async def fetch_token(self, ctx: "Context") -> Token:
         """Ask the authorization server for an access token; for ``ctx.token()``.
+
+        What :meth:`oauth` declares is all that an ordinary server needs; override this for one
+        that has a way of its own.
 
         Raises:
             OutcomeError: It refused; the outcome says what that means for the call.
         """
-        raise UnsupportedError(f"{self.code} uses no access tokens")
+        profile = self.oauth()
+        if profile is None:
+            raise UnsupportedError(f"{self.code} uses no access tokens")
+        refresh_token = ctx.tokens.refresh_token if ctx.tokens is not None else None
+        return await TokenRequests(profile, ctx.http, ctx.clock).fetch(refresh_token)
 
     def verify_webhook(self, request: WebhookRequest) -> Proof:
         """Prove from the raw bytes that a webhook is the provider's.
@@ -243,7 +258,7 @@ class Provider:
     @classmethod
     def uses_tokens(cls) -> bool:
         """Say whether the class fetches access tokens."""
-        return cls.fetch_token is not Provider.fetch_token
+        return cls.fetch_token is not Provider.fetch_token or cls.oauth is not Provider.oauth
 
     @classmethod
     def operations(cls) -> Mapping[str, Operation]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pydantic
 
 from integrationd.settings.model import Settings
+from integrationd.settings.subscriptions import FedConnection
 from integrationd.settings.table import Problem, key_path
 
 _Place: TypeAlias = tuple[str | int, ...]
@@ -77,6 +78,9 @@ def _differences(before: Any, after: Any, where: _Place) -> Iterator[Change]:
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in [*before, *(name for name in after if name not in before)]:
             one, other = before.get(name, _ABSENT), after.get(name, _ABSENT)
+            if isinstance(one, FedConnection) or isinstance(other, FedConnection):
+                # It follows from [app], where the change is told.
+                continue
             yield from _differences(one, other, (*where, name))
     else:
         yield Change(key_path(*where), _shown(before, where), _shown(after, where))
@@ -99,4 +103,6 @@ def _summary(value: pydantic.BaseModel) -> str:
 
 
 def _may_be_secret(where: _Place) -> bool:
+    if where[:2] == ("app", "secret"):
+        return True
     return len(where) > 2 and where[0] == "connections" and where[2] == "config"

@@ -30,7 +30,7 @@ VARIABLE_PREFIX = "INTEGRATIOND_"
 
 _CANDIDATES = 50
 _DELIMITER = "__"
-_PLANNED_TABLES = frozenset({"app", "subscriptions"})
+_PLANNED_TABLES = frozenset({"subscriptions"})
 _UNSAFE_PATTERN = re.compile(r"\0|\r(?!\n)|[\u202a-\u202e\u2066-\u2069]")
 _POSITION_PATTERN = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 # The TOML reader needs quadratic time for a key of very many parts.
@@ -79,13 +79,17 @@ def find_config(
     )
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
+def load(
+    path: Path, environ: Mapping[str, str], known: Collection[str] | None = frozenset()
+) -> Settings:
     """Read the file, put the environment's overrides over its fixed tables, and check it all.
 
     Args:
         path: The TOML file; relative paths in it, and in the overrides, begin at its directory.
         environ: ``INTEGRATIOND_TABLE__KEY`` overrides a key of a fixed table; lists and tables
             are written as JSON.
+        known: Connections that there are besides those of the file, for its routes to name; None
+            where nobody knows now, so that routes may name any.
 
     Raises:
         RejectedConfigError: The file or a variable cannot be used; every problem is listed.
@@ -93,7 +97,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     source = path.absolute()
     overrides = _overrides(environ)
     document = _merged(_parse(source, _read_text(source)), overrides)
-    beyond_the_model = itertools.chain(_stray_variables(environ), _missing_connections(document))
+    beyond_the_model = itertools.chain(
+        _stray_variables(environ), _missing_connections(document, known)
+    )
     try:
         settings = Settings.model_validate(document, context={BASE_DIR: source.parent})
     except pydantic.ValidationError as error:
@@ -258,9 +264,13 @@ def _merged(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
     return merged
 
 
-def _missing_connections(document: Mapping[str, Any]) -> Iterator[Problem]:
+def _missing_connections(
+    document: Mapping[str, Any], known: Collection[str] | None
+) -> Iterator[Problem]:
     """Check routes before validation, so that they are reported together with all the rest."""
     connections, routes = document.get("connections", {}), document.get("routes", {})
+    if known is None:
+        return
     if not isinstance(connections, Mapping) or not isinstance(routes, Mapping):
         return
     for operation, route in routes.items():
@@ -268,7 +278,7 @@ def _missing_connections(document: Mapping[str, Any]) -> Iterator[Problem]:
             continue
         order = route.get("order")
         for at, name in enumerate(order if isinstance(order, list) else ()):
-            if isinstance(name, str) and name not in connections:
+            if isinstance(name, str) and name not in connections and name not in known:
                 reason = f"{name!r} {_unknown(name, connections, 'connections')}"
                 where = key_path("routes", operation, "order", at)
                 yield Problem(where, f'{reason}; or set when_missing = "hold" to keep calls')

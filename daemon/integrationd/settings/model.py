@@ -16,6 +16,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from integrationd.sdk.contract import OnUncertain
 from integrationd.sdk.provider import CODE_PATTERN, OPERATION_PATTERN, QuerySchedule
+from integrationd.settings.app import AppSettings
+from integrationd.settings.privacy import PrivacySettings
 from integrationd.settings.table import BODY_LIMIT_BYTES, LISTEN_PATTERN, FilePath, Table
 from integrationd.settings.tenants import SHARED_SECRETS_OF, TenantId, TenantSettings
 from integrationd.settings.units import (
@@ -304,7 +306,7 @@ class ConnectionSettings(Table):
 
     @property
     def secrets_of(self) -> str:
-        """The tenant whose secrets ``vault:`` means here; what all share has those of default."""
+        """The tenant whose secrets ``vault:`` means here; what all share has a vault of its own."""
         return self.tenant or SHARED_SECRETS_OF
 
     def limits(self, delivery: DeliverySettings) -> ConnectionLimits:
@@ -320,18 +322,19 @@ class ConnectionSettings(Table):
 
 
 class RouteSettings(Table):
-    """``[routes."category.verb"]``: which connection serves an operation."""
+    """``[routes."category.verb"]``: which connections serve an operation, the first that can."""
 
     order: tuple[ConnectionName, ...]
     when_missing: Literal["refuse", "hold"] = "refuse"
 
     @field_validator("order")
     @classmethod
-    def _is_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _names_some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("must name a connection")
-        if len(value) > 1:
-            raise ValueError(f"with more than one connection {NOT_AVAILABLE}")
+        twice = next((name for name in value if value.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"names {twice!r} twice")
         return value
 
 
@@ -344,8 +347,10 @@ class FixedTables(Table):
     retention: RetentionSettings = RetentionSettings()
     delivery: DeliverySettings = DeliverySettings()
     log: LogSettings = LogSettings()
+    privacy: PrivacySettings = PrivacySettings()
     plugins: PluginSettings = PluginSettings()
     vault: VaultSettings = VaultSettings()
+    app: AppSettings = AppSettings()
 
     @property
     def master_key(self) -> str:

@@ -1,8 +1,9 @@
 """Secrets by reference: what a connection's ``config`` points at is read here, and nowhere else.
 
 A string in a config may be ``env:NAME``, ``file:PATH``, ``credential:NAME`` (a systemd credential),
-``vault:NAME`` (a secret of the connection's tenant, read by what the caller passes in) or
-``literal:TEXT`` for a text that would otherwise be taken for one of these. Values never appear in
+``vault:NAME`` (a secret of the connection's tenant, or of the vault for what all share, read by
+what the caller passes in) or ``literal:TEXT`` for a text that would otherwise be taken for one of
+these. Values never appear in
 an error or a ``repr``.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 
 from integrationd.settings.model import Settings
 from integrationd.settings.table import Problem, RejectedConfigError, key_path
+from integrationd.settings.tenants import SHARED_SECRETS_OF
 from integrationd.settings.vault import SECRET_NAME_PATTERN
 
 SECRET_LIMIT_BYTES = 64 * 1024
@@ -84,7 +86,7 @@ class ResolvedConfig:
     read: Mapping[str, str] = dataclasses.field(repr=False)
     origins: Mapping[str, str]
     stale: tuple[Problem, ...] = ()
-    tenant: str = "default"
+    tenant: str = SHARED_SECRETS_OF
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -139,7 +141,7 @@ def resolve(
     connection: str,
     known: Mapping[str, str] = MappingProxyType({}),
     vault: SecretReader = no_vault,
-    tenant: str = "default",
+    tenant: str = SHARED_SECRETS_OF,
 ) -> ResolvedConfig:
     """Replace every reference in one connection's config, however deep it stands.
 
@@ -150,7 +152,7 @@ def resolve(
         connection: The connection's name, for the errors.
         known: The values that references had the last time, for those that cannot be read again.
         vault: Reads what ``vault:`` means.
-        tenant: Whose connection it is.
+        tenant: Whose secrets ``vault:`` means.
 
     Raises:
         RejectedConfigError: A reference is missing, empty, unreadable, too large, open to other

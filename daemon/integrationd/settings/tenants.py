@@ -11,7 +11,8 @@ from integrationd.settings.units import Count, Period, Rate
 
 TENANT_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 METADATA_LIMIT = 50
-SHARED_SECRETS_OF = "default"
+SHARED_SECRETS_OF = "*"
+"""Whose the secrets of what all tenants share are: nobody's, since no tenant has that id."""
 
 
 def _tenant_id(name: str) -> str:

@@ -6,6 +6,7 @@ The journal writes a settlement in one commit, guarded by the lease and the revi
 """
 
 from integrationd.settlement.finding import settle_finding, settle_late_outcome, settle_notice
+from integrationd.settlement.money import money_event, tells_of_money
 from integrationd.settlement.parts import of_one
 from integrationd.settlement.person import cancel, expire, give_back, resolve, retry
 from integrationd.settlement.receipt import settle_receipt
@@ -20,6 +21,7 @@ __all__ = [
     "expire",
     "give_back",
     "may_still_repeat",
+    "money_event",
     "of_one",
     "resolve",
     "retry",
@@ -29,4 +31,5 @@ __all__ = [
     "settle_receipt",
     "settle_send",
     "settle_unrepeatable",
+    "tells_of_money",
 ]

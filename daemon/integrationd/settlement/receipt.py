@@ -42,8 +42,9 @@ def settle_receipt(
         changed = (msgspec.structs.replace(part, delivery=delivery),)
     else:
         after = after.replace(delivery=delivery)
+    # Which recipient, but not who: no event is ever changed, whoever asks to be forgotten.
     about = {
-        "recipient": part.recipient if part is not None else recipient,
+        "part": part.position if part is not None else None,
         "provider_reference": provider_reference or call.provider_reference,
     }
     event = _event(call, delivery, {**told, **about})

@@ -1,6 +1,11 @@
-"""The chronicle: what happens to the daemon itself, appended to the event log."""
+"""The chronicle: what happens to the daemon itself, appended to the event log.
+
+It happens outside the journal, so there is no commit to share; each fact is kept as soon as the
+disk allows, with the time at which it happened.
+"""
 
 from collections import deque
+from typing import Any
 
 import anyio
 import structlog
@@ -8,16 +13,24 @@ import structlog
 from integrationd.call import EventRecord
 from integrationd.clock import Clock
 from integrationd.errors import JournalError
-from integrationd.events import Bus, ConfigMoved, PluginMoved
+from integrationd.events import Bus, ConfigMoved, JournalMoved, PluginMoved
 from integrationd.journal import Journal
+from integrationd.supervisor.refusals import Refusals
 
 PAUSE_S = 1.0
 # Behind a journal that stays full the oldest facts go first.
 LONGEST_QUEUE = 1000
+_JOURNAL = {
+    "full": "journal.full",
+    "recovering": "journal.recovering",
+    "ready": "journal.resumed",
+}
 
 
 class Chronicle:
-    """Appends reloads and changes of plugins to the event log, however full the disk is meanwhile.
+    """Appends what happens to the daemon to the event log, however full the disk is meanwhile.
+
+    That is reloads, changes of plugins, the journal's own condition and refused webhooks.
 
     Args:
         journal: Where the event log is.
@@ -33,9 +46,16 @@ class Chronicle:
         self._log = structlog.get_logger("integrationd.chronicle")
         bus.subscribe(ConfigMoved, self._on_config)
         bus.subscribe(PluginMoved, self._on_plugin)
+        bus.subscribe(JournalMoved, self._on_journal)
+        self._refusals = Refusals(self._add, bus, clock)
 
     async def run(self) -> None:
         """Append what is told, for the daemon's life."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._refusals.run)
+            group.start_soon(self._append_all)
+
+    async def _append_all(self) -> None:
         while True:
             self._stirred = anyio.Event()
             if not self._waiting:
@@ -54,12 +74,19 @@ class Chronicle:
                 self._waiting.popleft()
 
     def _on_config(self, moved: ConfigMoved) -> None:
-        data = {"cause": moved.cause, "told": list(moved.told)}
+        data: dict[str, Any] = {"cause": moved.cause, "told": list(moved.told)}
+        if moved.by is not None:
+            data["by"] = moved.by
         self._add(EventRecord(type=f"config.{moved.state}", data=data))
 
     def _on_plugin(self, moved: PluginMoved) -> None:
         data = {"path": moved.path, "plugin": moved.code, "told": moved.told}
         self._add(EventRecord(type=f"plugin.{moved.state}", data=data))
+
+    def _on_journal(self, moved: JournalMoved) -> None:
+        kind = _JOURNAL.get(moved.condition)
+        if kind is not None:
+            self._add(EventRecord(type=kind, data={"reason": moved.reason}))
 
     def _add(self, event: EventRecord) -> None:
         self._waiting.append((event, self._clock.now_ms()))

@@ -20,6 +20,7 @@ from integrationd.settings import ConnectionWebhooks, Settings
 from integrationd.settlement import Policy
 from integrationd.webhooks.addresses import Addresses
 from integrationd.webhooks.app import WebhookApp
+from integrationd.webhooks.consent import Finish
 from integrationd.webhooks.correlator import Correlator
 from integrationd.webhooks.receiver import Receiver
 from integrationd.webhooks.sources import Networks, Pace
@@ -93,6 +94,10 @@ class Hooks:
         self._app.use(Networks(webhooks.trusted_proxies), pace, webhooks.max_body)
         if self._server is not None:
             self._server.use(_limits(settings))
+
+    def take_back(self, finish: Finish) -> None:
+        """Take people back from providers who were asked for their consent."""
+        self._app.finish = finish
 
     def replay(self, webhook: StoredWebhook) -> None:
         """Have a webhook of the inbox worked on again."""

@@ -5,9 +5,11 @@ from integrationd.api.auth import Access
 from integrationd.api.roles import Role
 from integrationd.api.server import ApiServer
 from integrationd.delivery.service import Delivery
-from integrationd.journal import Kept, Retention
+from integrationd.journal import Kept, KeptHere, Retention
 from integrationd.masking import Masker
+from integrationd.registry import Tenants
 from integrationd.settings import Settings
+from integrationd.settings.tenants import TenantRetention
 from integrationd.supervisor.hooks import Hooks
 from integrationd.supervisor.snapshot import Snapshot
 from integrationd.telemetry import LogOutput
@@ -28,6 +30,7 @@ class Live:
         masker: Masker,
         output: LogOutput,
         hooks: Hooks,
+        tenants: Tenants,
     ) -> None:
         self._delivery = delivery
         self._retention = retention
@@ -35,6 +38,7 @@ class Live:
         self._masker = masker
         self._output = output
         self._hooks = hooks
+        self._tenants = tenants
         self.server: ApiServer | None = None
 
     def use(self, snapshot: Snapshot) -> None:
@@ -42,7 +46,8 @@ class Live:
         settings = snapshot.settings
         # First, so that no new secret is ever shown.
         self._masker.learn(snapshot.secrets())
-        self._delivery.use(settings, snapshot.maskers())
+        self._tenants.use(settings.tenants)
+        self._delivery.use(snapshot.delivered, snapshot.maskers(), snapshot.by_hand)
         self._retention.use(kept_by(settings))
         self._access.allow(roles_by(settings))
         if self.server is not None:
@@ -59,6 +64,18 @@ def kept_by(settings: Settings) -> Kept:
         attempts_ms=round(kept.attempts * 1000),
         events_ms=round(kept.events * 1000),
         inbox_ms=round(kept.inbox * 1000),
+        by_tenant={tenant: _kept_here(one.retention) for tenant, one in settings.tenants.items()},
+    )
+
+
+def _kept_here(kept: TenantRetention) -> KeptHere:
+    def milliseconds(seconds: float | None) -> int | None:
+        return None if seconds is None else round(seconds * 1000)
+
+    return KeptHere(
+        calls_ms=milliseconds(kept.calls),
+        attempts_ms=milliseconds(kept.attempts),
+        inbox_ms=milliseconds(kept.inbox),
     )
 
 

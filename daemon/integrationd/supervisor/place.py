@@ -12,9 +12,12 @@ class Place:
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
 
-    def for_new_call(self, operation: str, requested: str | None) -> Connection | None:
-        """Return the connection that a new call would go through; None where its route holds."""
-        return self._delivery.routing.for_new_call(operation, requested)
+    def for_new_call(self, operation: str, requested: str | None, tenant: str) -> Connection | None:
+        """Return the connection that a tenant's new call would go through.
+
+        None where its route holds. A connection of another tenant is none that exists.
+        """
+        return self._delivery.routing.for_new_call(operation, requested, tenant)
 
     def of_lane(self, lane: str) -> Connection | None:
         """Return the connection that serves a lane now."""
@@ -23,6 +26,10 @@ class Place:
     def why_none(self, call: Call) -> str | None:
         """Say why a pending call has no connection, or None if it has one."""
         return self._delivery.routing.why_none(call)
+
+    def attempts(self, connection: Connection | None) -> int:
+        """Return how many sends of a call through the connection may arrive at most."""
+        return self._delivery.attempts(connection)
 
     def give_up_after_s(self, connection: Connection | None) -> float:
         """Return how long a call through the connection is tried, in seconds."""

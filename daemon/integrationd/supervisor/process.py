@@ -14,6 +14,7 @@ import anyio
 import uvloop
 
 from integrationd.clock import SystemClock
+from integrationd.masking import Masker
 from integrationd.supervisor.daemon import Daemon
 from integrationd.supervisor.snapshot import Snapshot, Source
 from integrationd.supervisor.systemd import Start, take_start
@@ -51,10 +52,16 @@ class _Unfailing(io.TextIOBase):
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._masker = Masker()
+
+    def mask_by(self, masker: Masker) -> None:
+        """Mask secrets by their values in what plugins and libraries write past the log."""
+        self._masker = masker
 
     def write(self, text: str) -> int:
+        shown = self._masker.without_values(text)
         with contextlib.suppress(OSError):
-            os.write(self._descriptor, text.encode(errors="backslashreplace"))
+            os.write(self._descriptor, shown.encode(errors="backslashreplace"))
         return len(text)
 
     def fileno(self) -> int:
@@ -73,6 +80,9 @@ def _open_standard_streams() -> None:
 
 async def _main(source: Source, snapshot: Snapshot, start: Start) -> int:
     daemon = Daemon(source, snapshot, SystemClock(), start)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, _Unfailing):
+            stream.mask_by(daemon.masker)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as group:
 

@@ -19,18 +19,19 @@ from anyio.abc import TaskGroup
 
 from integrationd.api.ports import ConfigProblem, ConfigStatus, ReloadReport
 from integrationd.clock import Clock
-from integrationd.events import Bus, ConfigMoved, PluginMoved
+from integrationd.errors import JournalError
+from integrationd.events import Bus, ConfigMoved
 from integrationd.registry import (
     Connection,
-    PluginVersion,
+    Plan,
     Registry,
     Shelf,
     builtin_plugins,
 )
-from integrationd.registry.shelf import Examine, plain, plain_text
-from integrationd.sdk.plugin_file import PluginFault, forget
+from integrationd.registry.shelf import Examine, plain
+from integrationd.sdk.plugin_file import forget
+from integrationd.settings import Change as KeyChange
 from integrationd.settings import (
-    Change,
     Problem,
     RejectedConfigError,
     SecretReader,
@@ -38,10 +39,21 @@ from integrationd.settings import (
     changes,
     needing_restart,
 )
-from integrationd.supervisor.snapshot import Snapshot, Source, told
+from integrationd.supervisor.change import Change
+from integrationd.supervisor.fed import Fed, place_of
+from integrationd.supervisor.reload_words import (
+    as_warning,
+    in_words,
+    moved_plugins,
+    refused_plugin,
+    renewed_secrets,
+    shown_path,
+    told_plainly,
+)
+from integrationd.supervisor.snapshot import Snapshot, Source, orphaned, told
+from integrationd.supervisor.stored import Problems, Stored, plan_sparing
 
 REREAD_PAUSE_S = 5.0
-DIGEST_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +69,7 @@ class Around:
         take_over: Has the rest of the daemon go on under a configuration, without waiting.
         waiting: Returns how many calls wait on each connection.
         vault: Returns what reads the secrets of the vault that a configuration refers to.
+        stored: Reads what was made over the API.
     """
 
     source: Source
@@ -67,6 +80,7 @@ class Around:
     take_over: Callable[[Snapshot], None]
     waiting: Callable[[], Awaitable[Mapping[str, int]]]
     vault: Callable[[Settings], Awaitable[SecretReader]]
+    stored: Callable[[], Awaitable[Stored]]
 
 
 class Reloader:
@@ -81,7 +95,7 @@ class Reloader:
     def __init__(self, around: Around, snapshot: Snapshot, shelf: Shelf) -> None:
         self._around = around
         self._snapshot = snapshot
-        self._tried = snapshot.settings
+        self._tried = snapshot.own
         self._shelf = shelf
         self._retiring: TaskGroup | None = None
         self._draining: set[Connection] = set()
@@ -93,7 +107,7 @@ class Reloader:
             file=str(around.source.file),
             state="applied",
             applied_at_ms=around.clock.now_ms(),
-            warnings=told(snapshot.stale),
+            warnings=told(snapshot.warnings),
         )
 
     def watched_files(self) -> frozenset[Path]:
@@ -102,7 +116,7 @@ class Reloader:
         return frozenset(
             {
                 source.file,
-                *source.secret_files(self._snapshot.settings),
+                *source.secret_files(self._snapshot.own),
                 *source.secret_files(self._tried),
                 *(path for path in self._tried.plugins.paths if path.suffix == ".py"),
             }
@@ -119,6 +133,11 @@ class Reloader:
         """The settings in force."""
         return self._snapshot.settings
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force."""
+        return self._snapshot
+
     def status(self) -> ConfigStatus:
         """Return which configuration is in force."""
         return self._status
@@ -129,47 +148,52 @@ class Reloader:
             self._retiring = group
             await anyio.sleep_forever()
 
-    async def reload(self, cause: str, *, again: bool = True) -> ReloadReport:
+    async def reload(
+        self, cause: str, *, again: bool = True, by: str | None = None
+    ) -> ReloadReport:
         """Read everything anew and take it over, or nothing of it.
 
         Args:
             cause: Why, for the log.
             again: Read plugin files at fault again too, although they have not changed.
+            by: Who asked for it; None where nobody did.
         """
         async with self._lock:
             try:
-                return await self._reload(cause, again=again)
+                return await self._reload(cause, by, again=again)
             except Exception as error:  # noqa: BLE001 - whatever it is, what serves goes on
                 self._log.exception("reload_failed", cause=cause)
                 reason = f"the reload failed unexpectedly: {type(error).__name__}; see the log"
-                return self._reject([Problem(str(self._around.source.file), reason)], cause)
+                return self._reject([Problem(str(self._around.source.file), reason)], cause, by)
 
-    async def _reload(self, cause: str, *, again: bool) -> ReloadReport:
+    async def _reload(self, cause: str, by: str | None, *, again: bool) -> ReloadReport:
         try:
             snapshot, found = await self._read()
             plugins = await self._take(snapshot, again=again)
         except RejectedConfigError as error:
             # Plugins change all the same, under the configuration in force.
             await self._take(self._snapshot, again=again)
-            return self._reject(error.problems, cause)
-        return self._applied(snapshot, [*map(str, found), *plugins], cause)
+            return self._reject(error.problems, cause, by)
+        return self._applied([*map(str, found), *plugins], cause, by)
 
     async def preview(self) -> ReloadReport:
         """Say what a reload would do; nothing is changed."""
         async with self._lock:
             try:
                 snapshot, found = await self._read()
-                plan = await self._around.registry.plan(
-                    self._shelf.collated(self._around.registry.versions), snapshot.specs()
-                )
+                plan, left_out = await self._plan(snapshot, self._shelf)
             except RejectedConfigError as error:
-                return ReloadReport(outcome="rejected", problems=_told(error.problems))
+                return ReloadReport(outcome="rejected", problems=told_plainly(error.problems))
             await plan.discard()
+            snapshot = snapshot.without(left_out)
             paths = self._shelf.changed(snapshot.plugin_files())
             faults = await self._around.examine([path for path in paths if path.exists()])
-        lines = [*map(str, found), *(f"plugin file {_shown(path)} has changed" for path in paths)]
+        lines = [
+            *map(str, found),
+            *(f"plugin file {shown_path(path)} has changed" for path in paths),
+        ]
         known = [one for one in self._around.registry.faults if one.path not in paths]
-        warnings = [*told(snapshot.stale), *map(_as_warning, [*known, *faults.values()])]
+        warnings = [*told(snapshot.warnings), *map(as_warning, [*known, *faults.values()])]
         warnings += await self._left_waiting(snapshot)
         outcome = "applied" if lines else "unchanged"
         return ReloadReport(outcome=outcome, changes=tuple(lines), warnings=tuple(warnings))
@@ -194,20 +218,21 @@ class Reloader:
         current = self._around.registry.find(connection.name)
         return current is not None and current.spec.config != connection.spec.config
 
-    async def _read(self) -> tuple[Snapshot, tuple[Change, ...]]:
+    async def _read(self) -> tuple[Snapshot, tuple[KeyChange, ...]]:
         """Read the configuration, off the event loop.
 
         Raises:
             RejectedConfigError: It cannot be used, or not without a restart.
         """
-        source = self._around.source
-        self._tried = await anyio.to_thread.run_sync(source.load)
-        vault = await self._around.vault(self._tried)
+        source, stored = self._around.source, await self._stored()
+        self._tried = await anyio.to_thread.run_sync(source.load, stored)
+        vault = await self._around.vault(source.joined(self._tried, stored))
         snapshot = await anyio.to_thread.run_sync(
-            source.resolve, self._tried, self._snapshot.resolved, vault
+            source.resolve, self._tried, stored, self._snapshot.resolved, vault
         )
+        snapshot = dataclasses.replace(snapshot, fed=self._snapshot.fed)
         found = changes(self._snapshot.settings, snapshot.settings)
-        problems = needing_restart(found)
+        problems = [*needing_restart(found), *orphaned(self._snapshot, snapshot)]
         if problems:
             raise RejectedConfigError(str(source.file), problems)
         return snapshot, found
@@ -228,43 +253,104 @@ class Reloader:
         )
         self._known |= set(shelf.versions)
         try:
-            plan = await around.registry.plan(shelf.collated(before), snapshot.specs())
+            plan, left_out = await self._plan(snapshot, shelf)
         except RejectedConfigError:
             self._sweep()
             raise
-        # From here to the end of the step nothing may wait: an attempt sees all of it or nothing.
-        renewed = _renewed(self._snapshot, snapshot)
-        self._shelf, self._snapshot = shelf, snapshot
-        plan = dataclasses.replace(plan, faults=tuple(map(plain, plan.faults)))
-        over = around.registry.commit(plan)
-        around.take_over(snapshot)
-        self._retire(over)
-        moved = _moved(before, around.registry.versions)
-        moved += [_refused(one) for one in around.registry.faults if one not in faults]
+        renewed = renewed_secrets(self._snapshot, snapshot)
+        self._shelf = shelf
+        self._serve(snapshot.without(left_out), plan)
+        moved = moved_plugins(before, around.registry.versions)
+        moved += [refused_plugin(one) for one in around.registry.faults if one not in faults]
         for event in moved:
             around.bus.publish(event)
-        return [*(_in_words(event) for event in moved), *renewed]
+        return [*(in_words(event) for event in moved), *renewed]
 
-    def _applied(self, snapshot: Snapshot, lines: Sequence[str], cause: str) -> ReloadReport:
+    async def change(self, change: Change) -> None:
+        """Take over what is made over the API, under the file as it is in force.
+
+        Raises:
+            RejectedConfigError: The connection that it is about cannot be made, or an id is in
+                the file too; nothing has changed.
+            IntegrationdError: It cannot be kept; nothing has changed.
+        """
+        async with self._lock:
+            before = self._snapshot
+            stored = Stored.of(change.directory(before.stored.directory))
+            source = self._around.source
+            reader = await self._around.vault(source.joined(before.own, stored))
+            snapshot = await anyio.to_thread.run_sync(
+                source.resolve, before.own, stored, before.resolved, change.reader(reader)
+            )
+            snapshot = dataclasses.replace(snapshot, fed=before.fed)
+            plan, left_out = await self._plan(snapshot, self._shelf)
+            snapshot = snapshot.without(left_out)
+            # Whoever asked may have gone; what is kept is taken over all the same.
+            with anyio.CancelScope(shield=True):
+                try:
+                    change.refuse_unmade(snapshot.left_out)
+                    await change.keep()
+                except BaseException:
+                    await plan.discard()
+                    raise
+                self._serve(snapshot, plan)
+            warnings = told(snapshot.warnings)
+            self._status = msgspec.structs.replace(self._status, warnings=warnings)
+
+    async def feed(self, fed: Mapping[str, Fed]) -> Problems:
+        """Take over subscriptions; return what is wrong with those that cannot be told."""
+        async with self._lock:
+            snapshot = self._snapshot.feeding(fed)
+            plan, left_out = await self._plan(snapshot, self._shelf)
+            self._serve(snapshot.without(left_out), plan)
+            return {name: told for name, told in left_out.items() if name in fed}
+
+    async def _stored(self) -> Stored:
+        """Read what was made over the API; while the journal cannot be read, what is in force."""
+        try:
+            return await self._around.stored()
+        except JournalError:
+            return self._snapshot.stored
+
+    async def _plan(self, snapshot: Snapshot, shelf: Shelf) -> tuple[Plan, Problems]:
+        registry = self._around.registry
+        spared = {*snapshot.stored.made.connections, *snapshot.fed}
+        return await plan_sparing(
+            registry, shelf.collated(registry.versions), snapshot.specs(), spared
+        )
+
+    def _serve(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Let a configuration serve.
+
+        Nothing in it may wait: an attempt sees all of it or nothing.
+        """
+        self._snapshot = snapshot
+        plan = dataclasses.replace(plan, faults=tuple(map(plain, plan.faults)))
+        over = self._around.registry.commit(plan)
+        self._around.take_over(snapshot)
+        self._retire(over)
+
+    def _applied(self, lines: Sequence[str], cause: str, by: str | None) -> ReloadReport:
         was_rejected = self._status.state == "rejected"
         warnings = (
-            *told(snapshot.stale),
-            *map(_as_warning, self._around.registry.faults),
+            *told(self._snapshot.warnings),
+            *map(as_warning, self._around.registry.faults),
         )
         if not lines and not was_rejected:
-            self._status = msgspec.structs.replace(self._status, warnings=told(snapshot.stale))
+            told_now = told(self._snapshot.warnings)
+            self._status = msgspec.structs.replace(self._status, warnings=told_now)
             return ReloadReport(outcome="unchanged", warnings=warnings)
         self._status = ConfigStatus(
             file=self._status.file,
             state="applied",
             applied_at_ms=self._around.clock.now_ms(),
-            warnings=told(snapshot.stale),
+            warnings=told(self._snapshot.warnings),
         )
-        self._around.bus.publish(ConfigMoved("applied", cause, tuple(lines)))
+        self._around.bus.publish(ConfigMoved("applied", cause, tuple(lines), by))
         return ReloadReport(outcome="applied", changes=tuple(lines), warnings=warnings)
 
-    def _reject(self, found: Sequence[Problem], cause: str) -> ReloadReport:
-        problems = _told(found)
+    def _reject(self, found: Sequence[Problem], cause: str, by: str | None) -> ReloadReport:
+        problems = told_plainly(found)
         if problems != self._status.problems:
             self._status = msgspec.structs.replace(
                 self._status,
@@ -273,16 +359,16 @@ class Reloader:
                 problems=problems,
             )
             words = tuple(f"{one.where}: {one.reason}" for one in problems)
-            self._around.bus.publish(ConfigMoved("rejected", cause, words))
+            self._around.bus.publish(ConfigMoved("rejected", cause, words, by))
         return ReloadReport(outcome="rejected", problems=problems)
 
     async def _left_waiting(self, snapshot: Snapshot) -> list[ConfigProblem]:
         """Warn of connections that go away, or are switched off, while calls wait on them."""
         waiting = await self._around.waiting()
-        serving = {name for name, one in snapshot.settings.connections.items() if one.enabled}
+        serving = {name for name, one in snapshot.delivered.connections.items() if one.enabled}
         return [
             ConfigProblem(
-                f"connections.{one.name}",
+                place_of(one.name),
                 f"{waiting[one.name]} calls wait on it; they stay pending until it is back",
             )
             for one in self._around.registry.connections()
@@ -318,59 +404,3 @@ class Reloader:
         if over:
             # Classes refer to themselves, and by itself the collector would hardly ever come by.
             gc.collect()
-
-
-def _renewed(before: Snapshot, after: Snapshot) -> list[str]:
-    """Name the connections whose secrets have changed behind the same references."""
-    return [
-        f"connections.{name}: a secret was read anew"
-        for name, one in after.resolved.items()
-        if name in before.resolved
-        and one.read.keys() <= before.resolved[name].read.keys()
-        and any(before.resolved[name].read[text] != value for text, value in one.read.items())
-    ]
-
-
-def _moved(
-    before: Mapping[str, PluginVersion], after: Mapping[str, PluginVersion]
-) -> list[PluginMoved]:
-    loaded = [
-        PluginMoved("loaded", str(one.path), code, one.digest)
-        for code, one in after.items()
-        if before.get(code) is not one
-    ]
-    gone = [
-        PluginMoved("gone", str(one.path), code, one.digest)
-        for code, one in before.items()
-        if code not in after
-    ]
-    return loaded + gone
-
-
-def _refused(fault: PluginFault) -> PluginMoved:
-    where = f"line {fault.line}: " if fault.line else ""
-    return PluginMoved("rejected", str(fault.path), "", f"{where}{fault.reason}")
-
-
-def _told(found: Sequence[Problem]) -> tuple[ConfigProblem, ...]:
-    """Return problems that can be sent, whatever a plugin has put into them."""
-    return told([Problem(plain_text(one.where), plain_text(one.reason)) for one in found])
-
-
-def _shown(path: Path) -> str:
-    return plain_text(str(path))
-
-
-def _in_words(moved: PluginMoved) -> str:
-    match moved.state:
-        case "loaded":
-            return f"plugin {moved.code}: {moved.path} loaded ({moved.told[:DIGEST_SHOWN]})"
-        case "gone":
-            return f"plugin {moved.code}: {moved.path} is gone"
-        case _:
-            return f"plugin file {moved.path} refused: {moved.told}"
-
-
-def _as_warning(fault: PluginFault) -> ConfigProblem:
-    where = f"{fault.path}:{fault.line}" if fault.line else str(fault.path)
-    return ConfigProblem(where, fault.reason)

@@ -7,7 +7,7 @@ what either key has wrapped.
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import anyio
@@ -30,7 +30,14 @@ from integrationd.journal import (
     load_or_make_key,
     stored_vault,
 )
-from integrationd.settings import SecretReader, Settings, UnusableError, no_vault, vault_references
+from integrationd.settings import (
+    SHARED_SECRETS_OF,
+    SecretReader,
+    Settings,
+    UnusableError,
+    no_vault,
+    vault_references,
+)
 from integrationd.vault import Keyring, MasterSource
 
 LOST_KEY = (
@@ -56,7 +63,7 @@ def reader_of(found: Sealed, load: Callable[[], Keyring]) -> SecretReader:
 
     def read(tenant: str, name: str) -> str:
         if not found.has(tenant, name):
-            raise _missing(name)
+            raise _missing(tenant, name)
         try:
             return found.open(load(), tenant, name)
         except IntegrationdError as error:
@@ -111,12 +118,17 @@ def _unread(tenant: str, name: str) -> str:
 
 def _named(found: Sealed, tenant: str, name: str) -> str:
     if not found.has(tenant, name):
-        raise _missing(name)
+        raise _missing(tenant, name)
     return UNREAD
 
 
-def _missing(name: str) -> UnusableError:
-    return UnusableError(f"the vault holds no secret {name!r}; run: integrationd vault set {name}")
+def _missing(tenant: str, name: str) -> UnusableError:
+    whose, option = "the vault", ""
+    if tenant != SHARED_SECRETS_OF:
+        whose, option = f"the vault of tenant {tenant}", f" --tenant {tenant}"
+    return UnusableError(
+        f"{whose} holds no secret {name!r}; run: integrationd vault set {name}{option}"
+    )
 
 
 class Vault:
@@ -159,6 +171,21 @@ class Vault:
                 return reader_of(found, functools.partial(_fail, error))
         return reader_of(found, lambda: keyring)
 
+    @contextlib.asynccontextmanager
+    async def keyring(self, *, make: bool) -> AsyncIterator[Keyring]:
+        """Hold the keyring; no rotation begins meanwhile.
+
+        Args:
+            make: Whether to make the master key where nothing was ever sealed.
+
+        Raises:
+            MasterKeyError: It cannot be used or made.
+        """
+        async with self._lock:
+            if make:
+                await self._first_need()
+            yield await self._held()
+
     async def list(self, tenant: str) -> Sequence[StoredSecret]:
         """Return a tenant's secrets, none of them opened."""
         found = await self._secrets.sealed()
@@ -186,6 +213,32 @@ class Vault:
         return SecretChange(
             name=name, version=secret.version, set_at_ms=secret.set_at_ms, notice=notice
         )
+
+    @contextlib.asynccontextmanager
+    async def sealing(self) -> AsyncIterator[Keyring]:
+        """Hold what seals, so that no rotation comes between; the first need makes the master key.
+
+        Raises:
+            IntegrationdError: The keys cannot be read or made.
+        """
+        async with self._lock:
+            await self._first_need()
+            yield await self._held()
+
+    async def learn_kept(self) -> None:
+        """Have every secret that can be opened masked, also those that nothing refers to."""
+        with contextlib.suppress(IntegrationdError):
+            found = await self._secrets.sealed()
+            if not found.secrets:
+                return
+            async with self._lock:
+                # Again, since rows of before a rotation do not open with the keys of after it.
+                found, keyring = await self._secrets.sealed(), await self._held()
+            self._learn(await anyio.to_thread.run_sync(_opened, found, keyring))
+
+    def learn(self, values: Iterable[str]) -> None:
+        """Have values masked that are secrets soon."""
+        self._learn(list(values))
 
     async def delete(self, tenant: str, name: str, by: str) -> None:
         """Delete a secret.
@@ -310,6 +363,14 @@ class Vault:
         with contextlib.suppress(JournalError):
             used = await self._secrets.masters()
             await anyio.to_thread.run_sync(file.settle, used)
+
+
+def _opened(found: Sealed, keyring: Keyring) -> list[str]:
+    values = []
+    for one in found.secrets:
+        with contextlib.suppress(IntegrationdError):
+            values.append(found.open(keyring, one.tenant, one.name))
+    return values
 
 
 def _fail(error: IntegrationdError) -> Keyring:

@@ -22,6 +22,7 @@ from integrationd.events import (
     WebhookRefused,
 )
 from integrationd.masking import Masker
+from integrationd.personal import PersonalData
 
 _LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -41,10 +42,14 @@ class LogOutput:
         form: ``console`` or ``json``.
         level: ``debug``, ``info``, ``warning`` or ``error``.
         masker: Masks every value before it is written.
+        personal: Masks what tells who a person is, where that is asked for.
     """
 
-    def __init__(self, form: str, level: str, masker: Masker) -> None:
+    def __init__(
+        self, form: str, level: str, masker: Masker, personal: PersonalData | None = None
+    ) -> None:
         self._masker = masker
+        self._personal = personal or PersonalData()
         self.use(form, level)
         structlog.configure(
             processors=[
@@ -78,7 +83,8 @@ class LogOutput:
 
     def _mask(self, _logger: Any, _method: str, fields: _Fields) -> Mapping[str, Any]:
         masked: Mapping[str, Any] = self._masker.value(dict(fields))
-        return masked
+        shown: Mapping[str, Any] = self._personal.value(masked)
+        return shown
 
     def _render(self, logger: Any, method: str, fields: _Fields) -> Any:
         return self._renderer(logger, method, fields)

@@ -1,6 +1,6 @@
 """Metrics for Prometheus, fed by the bus."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -10,8 +10,11 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from integrationd import __version__
+from integrationd.call import is_subscription
 from integrationd.events import (
     AttemptEnded,
     Bus,
@@ -63,15 +66,21 @@ class Metrics:
     def _define_counters(self) -> None:
         into = self._registry
         self._accepted = Counter(
-            "integrationd_calls_accepted", "Calls accepted.", ["operation"], registry=into
+            "integrationd_calls_accepted",
+            "Calls accepted.",
+            ["tenant", "operation"],
+            registry=into,
         )
         self._ended = Counter(
-            "integrationd_calls_ended", "Calls that became final.", ["state"], registry=into
+            "integrationd_calls_ended",
+            "Calls that became final.",
+            ["tenant", "state"],
+            registry=into,
         )
         self._attempts = Counter(
             "integrationd_attempts",
             "Ended exchanges with providers.",
-            ["connection", "kind", "outcome"],
+            ["tenant", "connection", "kind", "outcome"],
             registry=into,
         )
         self._latency = Histogram(
@@ -155,16 +164,18 @@ class Metrics:
         version.labels(__version__).set(1)
 
     def _on_accepted(self, event: CallAccepted) -> None:
-        self._accepted.labels(event.call.operation).inc()
+        self._accepted.labels(event.call.tenant, event.call.operation).inc()
 
     def _on_changed(self, event: CallChanged) -> None:
         if event.call.finished_at_ms is not None:
-            self._ended.labels(event.call.state.value).inc()
+            self._ended.labels(event.call.tenant, event.call.state.value).inc()
 
     def _on_attempt(self, event: AttemptEnded) -> None:
-        attempt = event.attempt
-        self._attempts.labels(attempt.connection, attempt.kind.value, attempt.outcome).inc()
-        self._latency.labels(attempt.connection).observe(attempt.duration_ms / 1000)
+        attempt, connection = event.attempt, _label(event.attempt.connection)
+        self._attempts.labels(
+            event.call.tenant, connection, attempt.kind.value, attempt.outcome
+        ).inc()
+        self._latency.labels(connection).observe(attempt.duration_ms / 1000)
 
     def _on_commit(self, event: Committed) -> None:
         self._commit.observe(event.seconds)
@@ -185,6 +196,7 @@ class Metrics:
         depth: Mapping[tuple[str, str], Mapping[str, int]],
         oldest_ms: int | None,
         breakers: Mapping[str, str],
+        within: str | None = None,
     ) -> tuple[bytes, str]:
         """Return the metrics as text and its content type.
 
@@ -192,13 +204,39 @@ class Metrics:
             depth: Calls by state, per tenant and connection.
             oldest_ms: Age of the oldest pending call in milliseconds, or None.
             breakers: Breaker state by connection.
+            within: Only what is told of this tenant; everything if None.
         """
         self._depth.clear()
         for (tenant, connection), states in depth.items():
             for state, count in states.items():
-                self._depth.labels(tenant, connection, state).set(count)
+                self._depth.labels(tenant, _label(connection), state).inc(count)
         self._oldest.set((oldest_ms or 0) / 1000)
         self._breaker.clear()
         for connection, state in breakers.items():
-            self._breaker.labels(connection).set(_BREAKER_LEVEL.get(state, 0))
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+            # A receiver that fails is its own affair; 'integrationd subscriptions' tells of it.
+            if not is_subscription(connection):
+                self._breaker.labels(connection).set(_BREAKER_LEVEL.get(state, 0))
+        told = self._registry if within is None else _OfTenant(self._registry, within)
+        return generate_latest(told), CONTENT_TYPE_LATEST
+
+
+def _label(connection: str) -> str:
+    """Return a connection as a label; all subscriptions share one, since anybody may add some."""
+    return "subscription" if is_subscription(connection) else connection
+
+
+class _OfTenant(Collector):
+    """What of the metrics is one tenant's."""
+
+    def __init__(self, registry: CollectorRegistry, tenant: str) -> None:
+        self._registry = registry
+        self._tenant = tenant
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families that have samples of the tenant, with those samples."""
+        for family in self._registry.collect():
+            own = [one for one in family.samples if one.labels.get("tenant") == self._tenant]
+            if own:
+                shown = Metric(family.name, family.documentation, family.type)
+                shown.samples = own
+                yield shown

@@ -14,6 +14,8 @@ from integrationd.registry import Connection, Registry
 from integrationd.registry.containment import contained
 from integrationd.sdk.webhook import WebhookReply, WebhookRequest
 from integrationd.webhooks.addresses import Addresses
+from integrationd.webhooks.consent import PATH as CONSENT_PATH
+from integrationd.webhooks.consent import Ended, Finish, nothing_begun, page
 from integrationd.webhooks.receiver import RETRY_AFTER_S, Incoming, Receiver
 from integrationd.webhooks.sources import Networks, Pace, source_of
 
@@ -66,6 +68,9 @@ class WebhookApp:
         addresses: Reads the addresses that were handed out.
         connection_of_call: Returns the name of the connection that a call went through.
         clock: Where time is read.
+
+    Attributes:
+        finish: Takes people back who were asked for their consent.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class WebhookApp:
         self._addresses = addresses
         self._connection_of_call = connection_of_call
         self._clock = clock
+        self.finish: Finish = nothing_begun
         self.use(Networks(()), Pace(clock, 50.0, 200), 256 * 1024)
 
     def use(self, trusted: Networks, pace: Pace, max_body: int) -> None:
@@ -95,8 +101,22 @@ class WebhookApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["path"] == CONSENT_PATH and scope["method"] == "GET":
+            await self._end_consent(scope, send)
+            return
         with contextlib.suppress(BodyCutError):
             await _send(send, await self._reply(scope, receive))
+
+    async def _end_consent(self, scope: Scope, send: Send) -> None:
+        """Answer a person who comes back from a provider."""
+        if self._pace.admits(self._source(scope)):
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            ended = await self.finish(query)
+        else:
+            ended = Ended(429, "Too often", "Wait a moment, and reload this page.")
+        headers, body = page(ended)
+        await send({"type": "http.response.start", "status": ended.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _reply(self, scope: Scope, receive: Receive) -> WebhookReply:
         """Return the reply to one request.

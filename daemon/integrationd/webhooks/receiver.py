@@ -191,9 +191,9 @@ class Receiver:
             source=request.source,
             method=request.method,
             path=request.path,
-            query=incoming.raw_query,
+            query=self._masker.without_values(incoming.raw_query),
             headers=msgspec.json.encode(headers).decode(),
-            body=request.body,
+            body=_without_values(request.body, self._masker),
             proof=proof.by,
             address_call_id=incoming.call_id,
             dedupe=_dedupe(request, notices),
@@ -242,9 +242,14 @@ class Receiver:
         return await self._inbox.by_seq(kept.seq) or kept
 
     def _refuse(self, incoming: Incoming, refusal: Refusal) -> None:
+        connection = incoming.connection
         self._bus.publish(
             WebhookRefused(
-                incoming.connection.name, incoming.request.source, refusal.reason, refusal.detail
+                connection.name,
+                incoming.request.source,
+                refusal.reason,
+                refusal.detail,
+                connection.tenant or DEFAULT_TENANT,
             )
         )
 
@@ -253,6 +258,18 @@ def _reply_of(kept: StoredWebhook) -> WebhookReply:
     return WebhookReply(
         status=kept.reply_status, body=kept.reply_body, content_type=kept.reply_type
     )
+
+
+def _without_values(body: bytes, masker: Masker) -> bytes:
+    """Return a body in which the secrets that it carries are masked, as some carry their proof."""
+    try:
+        text = body.decode()
+        masked = masker.without_values(text)
+        return body if masked == text else masked.encode()
+    except UnicodeDecodeError:
+        text = body.decode("latin-1")
+        masked = masker.without_values(text)
+        return body if masked == text else masked.encode("latin-1", "replace")
 
 
 def _dedupe(request: WebhookRequest, notices: Sequence[Notice]) -> bytes:

@@ -147,7 +147,7 @@ class AfricasTalking(Provider):
     ) -> Said | Failure:
         """Make one request; what httpx2 raises is left to the caller."""
         response = await ctx.http.post(
-            "/version1/messaging", data=self._form(numbers, request), headers=self._headers()
+            "/version1/messaging", data=self._form(numbers, request, ctx), headers=self._headers()
         )
         failure = unauthorised(response) or of_status(response, ctx.clock.now_ms())
         if failure is not None:
@@ -196,8 +196,10 @@ class AfricasTalking(Provider):
         # Without Accept the provider answers in XML.
         return {"apiKey": self.config.api_key.get_secret_value(), "Accept": "application/json"}
 
-    def _form(self, numbers: Sequence[str], request: SmsSend | SmsSendBulk) -> dict[str, str]:
-        sender = request.sender or self.config.sender_id
+    def _form(
+        self, numbers: Sequence[str], request: SmsSend | SmsSendBulk, ctx: Context
+    ) -> dict[str, str]:
+        sender = request.sender or self.config.sender_id or ctx.defaults.get("sms_sender")
         form = {
             "username": self.config.username,
             "to": ",".join(numbers),

@@ -21,7 +21,8 @@ class AfricasTalkingConfig(HttpProviderConfig):
         api_key: The app's key; a new one may be refused for some minutes.
         base_url: The production host, or the sandbox's if the username is ``sandbox``.
         sender_id: The registered name or short code that messages come from unless they name
-            one; the shared default of the provider when None.
+            one; the tenant's ``sms_sender`` when None, and without it the shared default of the
+            provider.
         enqueue: Whether the provider takes messages over now and gives them to the networks
             later; its own default when None.
         batch_size: How many recipients one request has at most.

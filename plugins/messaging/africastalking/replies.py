@@ -103,7 +103,7 @@ def unauthorised(response: httpx2.Response) -> Rejected | None:
     said = classify.excerpt(response.content) or "without a reason"
     return Rejected(
         reason="http_401",
-        detail=f"The provider answered 401 ({said}). Check username and api_key: both must be the "
+        detail=f"The provider answered 401 ({said}). Check username and api_key; both must be the "
         "sandbox's or both not, and a new key is refused for some minutes. Check the sender, too.",
     )
 

@@ -42,11 +42,11 @@ def no_token(reply: Reply, now_ms: int) -> Failure:
         return failure
     if failure is not None and 400 <= reply.status < 500:
         detail = (
-            f"M-Pesa gave no access token: {reply.status} {reply.text or 'without a reason'}. "
+            f"M-Pesa gave no access token but {reply.status} {reply.text or 'without a reason'}. "
             "Check consumer_key, consumer_secret and base_url."
         )
         return Rejected(reason="bad_credentials", detail=detail)
-    detail = f"M-Pesa gave no access token: {reply.status} {reply.text}"
+    detail = f"M-Pesa gave no access token but {reply.status} {reply.text}"
     return Retryable(reason="no_token", detail=detail, sent=False)
 
 

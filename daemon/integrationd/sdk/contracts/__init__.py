@@ -4,7 +4,16 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from integrationd.sdk.contract import Contract
-from integrationd.sdk.contracts import billing, email, http, payment, push, sms, whatsapp
+from integrationd.sdk.contracts import (
+    billing,
+    email,
+    http,
+    payment,
+    push,
+    sms,
+    webhook,
+    whatsapp,
+)
 
 __all__ = ["CATALOGUE", "catalogue_of", "contract_of"]
 
@@ -31,6 +40,7 @@ CATALOGUE: Mapping[str, Contract] = catalogue_of(
         *payment.CONTRACTS,
         *push.CONTRACTS,
         *sms.CONTRACTS,
+        *webhook.CONTRACTS,
         *whatsapp.CONTRACTS,
     )
 )

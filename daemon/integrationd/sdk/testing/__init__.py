@@ -7,6 +7,7 @@ from integrationd.sdk.testing.context import (
     make_context,
 )
 from integrationd.sdk.testing.fakes import FakeConnection, Handler, fake_client
+from integrationd.sdk.testing.oauth import OAuthContract
 from integrationd.sdk.testing.suite import LocalPluginContract, PluginContract, Sent
 from integrationd.sdk.testing.webhooks import WebhookContract
 
@@ -17,6 +18,7 @@ __all__ = [
     "FakeConnection",
     "Handler",
     "LocalPluginContract",
+    "OAuthContract",
     "PluginContract",
     "Sent",
     "WebhookContract",

@@ -9,7 +9,8 @@ import anyio.lowlevel
 from integrationd.clock import Clock
 from integrationd.sdk.context import Context
 from integrationd.sdk.provider import Provider
-from integrationd.sdk.tokens import Token, TokenSource
+from integrationd.sdk.token_keeping import Token
+from integrationd.sdk.tokens import TokenSource
 
 if TYPE_CHECKING:
     import httpx2

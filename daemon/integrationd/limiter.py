@@ -1,4 +1,4 @@
-"""A connection's rate limit: the generic cell rate algorithm (GCRA) as a value.
+"""A rate limit: the generic cell rate algorithm (GCRA) as a value.
 
 The promise, for every window of ``w`` whole milliseconds, wherever it begins: no more than
 ``ceil(w / interval) + burst - 1`` tokens are taken in it, where ``interval`` is the rate's
@@ -100,9 +100,20 @@ class Limiter:
             return self
         return Limiter(self.rate, self._due(now_ms) + count * self._interval)
 
-    def next_ms(self, now_ms: int) -> int:
-        """Return the first millisecond, now or later, in which a token is available."""
-        earliest = self._due(now_ms) - self._slack
+    def put_back(self, count: int) -> "Limiter":
+        """Return the limiter as if ``count`` of the tokens taken had not been."""
+        if self.due is None:
+            return self
+        return Limiter(self.rate, self.due - count * self._interval)
+
+    def next_ms(self, now_ms: int, count: int = 1) -> int:
+        """Return the first millisecond, now or later, in which a token is available.
+
+        Args:
+            now_ms: Now.
+            count: How many are wanted together, at most what a burst allows.
+        """
+        earliest = self._due(now_ms) + (count - 1) * self._interval - self._slack
         # Upwards, since the division of negative numbers rounds down.
         return max(now_ms, -(-earliest // self.rate.count))
 
