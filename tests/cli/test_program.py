@@ -14,10 +14,10 @@ import pytest
 from tests.cli.conftest import CALL_ID, CommandLine, Playback, Scripted, call, problem
 
 from integrationd import __version__
-from integrationd.cli.client import Address
 from integrationd.cli.exits import Exit
 from integrationd.cli.program import COMMANDS, main
 from integrationd.cli.session import Wish, find_daemon
+from integrationd.client.address import Address
 
 PROGRAM = [sys.executable, "-m", "integrationd"]
 LISTING = {"items": [call()], "next": None}

@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 
 from integrationd.api.allowance import Allowances
+from integrationd.api.idempotency import checked
 from integrationd.api.ports import Placement
 from integrationd.api.roles import Caller
 from integrationd.api.schemas import PRIORITIES, CallRequest
-from integrationd.api.tenancy import no_such_tenant, tenant_for_new
+from integrationd.api.tenancy import refuse_inactive, tenant_for_new
 from integrationd.api.wording import in_words
 from integrationd.call import DEFAULT_TENANT, Call, new_call_id, pinned_lane, route_lane
 from integrationd.clock import Clock, from_datetime
 from integrationd.errors import (
     BadRequestError,
-    NotAllowedError,
     NotAvailableError,
     RequestError,
     UnprocessableError,
@@ -27,7 +27,6 @@ from integrationd.sdk.contract import Contract
 from integrationd.sdk.contracts import CATALOGUE
 
 READ_WAIT_S = 10.0
-KEY_LIMIT = 255
 METADATA_LIMIT_BYTES = 16 * 1024
 FARTHEST_MS = 10 * 366 * 86_400_000
 
@@ -114,7 +113,7 @@ class Acceptor:
             payload=bytes(request.payload),
             metadata=_metadata(request),
             recipients=recipients if len(recipients) > 1 else (),
-            idempotency_key=_key(request),
+            idempotency_key=checked(request.idempotency_key),
             digest=_digest(request, tenant) if request.idempotency_key is not None else b"",
         )
 
@@ -126,15 +125,7 @@ class Acceptor:
             NotAllowedError: It is suspended.
         """
         tenant = tenant_for_new(caller, request.tenant)
-        settings = self._tenants.find(tenant)
-        if settings is None:
-            raise no_such_tenant(tenant)
-        if settings.status == "suspended":
-            raise NotAllowedError(
-                f"the tenant {tenant} is suspended",
-                code="tenant_suspended",
-                hint="Nothing is accepted for it until an admin makes it active again.",
-            )
+        refuse_inactive(self._tenants, tenant)
         return tenant
 
     def _call(
@@ -280,18 +271,6 @@ def _metadata(request: CallRequest) -> bytes | None:
         )
     decode(dict[str, Any], raw, "/metadata")
     return raw
-
-
-def _key(request: CallRequest) -> str | None:
-    key = request.idempotency_key
-    if key is None:
-        return None
-    if not key or len(key) > KEY_LIMIT or not key.isprintable():
-        raise BadRequestError(
-            f"an idempotency key is 1 to {KEY_LIMIT} printable characters",
-            code="bad_idempotency_key",
-        )
-    return key
 
 
 def _digest(request: CallRequest, tenant: str) -> bytes:

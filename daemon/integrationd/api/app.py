@@ -23,6 +23,7 @@ from integrationd.api.connection_change_routes import ConnectionChangeRoutes
 from integrationd.api.connection_routes import ConnectionRoutes
 from integrationd.api.erasure_routes import ErasureRoutes
 from integrationd.api.event_routes import EventRoutes
+from integrationd.api.idempotency import key_of
 from integrationd.api.key_routes import KeyRoutes
 from integrationd.api.openapi import OpenApiRoutes
 from integrationd.api.openapi_table import ROUTES, SUBMIT_ROLE
@@ -290,12 +291,7 @@ def _call_headers(scope: Scope) -> tuple[str, str | None]:
             keys.append(value)
         elif name == b"prefer":
             prefer.append(value.decode("latin-1"))
-    if len(keys) > 1:
-        raise BadRequestError("Idempotency-Key is given twice", code="doubled_header")
-    try:
-        return ",".join(prefer), keys[0].decode() if keys else None
-    except UnicodeDecodeError:
-        raise BadRequestError("Idempotency-Key is not UTF-8", code="bad_idempotency_key") from None
+    return ",".join(prefer), key_of(keys)
 
 
 def _methods_at(path: str, routes: Iterable[BaseRoute]) -> str:

@@ -9,21 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from integrationd.api.accept import KEY_LIMIT, decode
+from integrationd.api.accept import decode
 from integrationd.api.auth import AccessRefusedError
 from integrationd.api.event_streams import EventStream, check_cursor
 from integrationd.api.event_views import EventsView, EventView
+from integrationd.api.idempotency import checked, key_of
 from integrationd.api.paging import DEFAULT_LIMIT, LARGEST_LIMIT, options_of
 from integrationd.api.parts import Parts
 from integrationd.api.replies import json_reply
 from integrationd.api.roles import Caller, Role
 from integrationd.api.schemas import Reference
-from integrationd.api.tenancy import caller_of, no_such_tenant, tenant_filter, tenant_for_new
+from integrationd.api.tenancy import caller_of, refuse_inactive, tenant_filter, tenant_for_new
 from integrationd.api.told import Table, Told
 from integrationd.call import EventRecord
 from integrationd.errors import (
-    BadRequestError,
-    NotAllowedError,
     TooLargeError,
     UnprocessableError,
 )
@@ -114,8 +113,9 @@ class EventRoutes:
         wanted: EventRequest = decode(EventRequest, await request.body())
         tenant = self._tenant(wanted, caller_of(request))
         record = EventRecord(type=_checked_type(wanted.type), tenant=tenant, data=_data(wanted))
+        shown = [value for name, value in request.headers.raw if name == b"idempotency-key"]
         new = NewEvent(
-            record=record, idempotency_key=_idempotency_key(request), digest=_digest(record)
+            record=record, idempotency_key=checked(key_of(shown)), digest=_digest(record)
         )
         published = await self._log.publish(new, self._clock.now_ms())
         data = _canonical(record.data).decode()
@@ -125,15 +125,7 @@ class EventRoutes:
 
     def _tenant(self, wanted: EventRequest, caller: Caller) -> str:
         tenant = tenant_for_new(caller, wanted.tenant)
-        settings = self._tenants.find(tenant)
-        if settings is None:
-            raise no_such_tenant(tenant)
-        if settings.status == "suspended":
-            raise NotAllowedError(
-                f"the tenant {tenant} is suspended",
-                code="tenant_suspended",
-                hint="Nothing is accepted for it until an admin makes it active again.",
-            )
+        refuse_inactive(self._tenants, tenant)
         return tenant
 
 
@@ -225,24 +217,6 @@ def _data(wanted: EventRequest) -> Mapping[str, Any]:
         )
     values = (wanted.reference.type, wanted.reference.id)
     return {**wanted.data, **dict(zip(_REFERENCE, values, strict=True))}
-
-
-def _idempotency_key(request: Request) -> str | None:
-    keys = request.headers.getlist("idempotency-key")
-    if not keys:
-        return None
-    if len(keys) > 1:
-        raise BadRequestError("Idempotency-Key is given twice", code="doubled_header")
-    try:
-        key = keys[0].encode("latin-1").decode()
-    except UnicodeDecodeError:
-        raise BadRequestError("Idempotency-Key is not UTF-8", code="bad_idempotency_key") from None
-    if not 0 < len(key) <= KEY_LIMIT or not key.isprintable():
-        raise BadRequestError(
-            f"an idempotency key is 1 to {KEY_LIMIT} printable characters",
-            code="bad_idempotency_key",
-        )
-    return key
 
 
 def _digest(record: EventRecord) -> bytes:

@@ -23,7 +23,7 @@ from integrationd.api import (
     vault_routes,
     webhook_routes,
 )
-from integrationd.api.accept import KEY_LIMIT
+from integrationd.api.idempotency import KEY_LIMIT
 from integrationd.api.roles import Role
 from integrationd.api.schemas import BatchRequest, CallRequest, CallView
 from integrationd.api.told import Table, Told

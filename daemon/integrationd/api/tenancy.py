@@ -9,6 +9,7 @@ from starlette.requests import Request
 from integrationd.api.roles import Caller
 from integrationd.call import DEFAULT_TENANT
 from integrationd.errors import NotAllowedError, UnprocessableError
+from integrationd.registry import Tenants
 
 NOBODY = ""
 """The tenant of nothing: no tenant has an empty id, so a list of its things is empty."""
@@ -74,6 +75,24 @@ def no_such_tenant(tenant: str, pointer: str = "/tenant") -> UnprocessableError:
         pointer=pointer,
         hint="Leave it out for your own; 'integrationd tenants' shows those that you may name.",
     )
+
+
+def refuse_inactive(tenants: Tenants, tenant: str) -> None:
+    """Refuse new work for a tenant that is not there, or that takes none.
+
+    Raises:
+        UnprocessableError: There is no such tenant.
+        NotAllowedError: It is suspended.
+    """
+    settings = tenants.find(tenant)
+    if settings is None:
+        raise no_such_tenant(tenant)
+    if settings.status == "suspended":
+        raise NotAllowedError(
+            f"the tenant {tenant} is suspended",
+            code="tenant_suspended",
+            hint="Nothing is accepted for it until an admin makes it active again.",
+        )
 
 
 def refuse_one_tenant(caller: Caller, what: str) -> None:

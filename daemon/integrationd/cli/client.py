@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
@@ -18,9 +17,9 @@ import httpx2
 
 from integrationd.cli.exits import CommandError, Exit
 from integrationd.cli.render import cleaned
+from integrationd.client.address import CONNECT_TIMEOUT_S, Address
 
 ANSWER_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 5.0
 LONGEST_WAIT_S = 60
 # A stream shows a sign of life more often than this.
 SILENCE_S = 60.0
@@ -34,24 +33,6 @@ _SOCKET_REASONS = {
         "Run this as the daemon's user, or join the group that owns the socket.",
     ),
 }
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a daemon listens.
-
-    Attributes:
-        socket: Its Unix socket, or None for TCP.
-        url: Scheme, host and port, and where a proxy adds one, a path.
-        key: The API key that TCP asks for; never shown.
-    """
-
-    socket: Path | None = None
-    url: str = "http://localhost"
-    key: str | None = dataclasses.field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return self.url if self.socket is None else f"the socket {self.socket}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,23 +201,11 @@ class Daemon:
 
 
 def _client(address: Address) -> httpx2.Client:
+    uds = address.transport_settings()
+    transport = None if uds is None else httpx2.HTTPTransport(**uds)
     # Longer than the longest wait, since the daemon itself ends that with an answer.
-    timeout = httpx2.Timeout(LONGEST_WAIT_S + ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    transport = None
-    if address.socket is not None:
-        # Nothing on a socket is encrypted, so no certificates need to be loaded.
-        unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        transport = httpx2.HTTPTransport(uds=str(address.socket), verify=unused)
-    headers = {"Accept": "application/json"}
-    if address.key is not None:
-        headers["Authorization"] = f"Bearer {address.key}"
-    return httpx2.Client(
-        base_url=address.url,
-        headers=headers,
-        timeout=timeout,
-        transport=transport,
-        trust_env=False,
-    )
+    settings = address.settings(LONGEST_WAIT_S + ANSWER_TIMEOUT_S)
+    return httpx2.Client(transport=transport, **settings)
 
 
 def _prefer(wait_s: int) -> dict[str, str]:

@@ -9,12 +9,11 @@ from typing import Any, TypeAlias, TypeVar
 
 import click
 
-from integrationd.cli.client import Address, Answer, Daemon, ProblemError
+from integrationd.cli.client import Answer, Daemon, ProblemError
 from integrationd.cli.exits import CommandError, Exit
 from integrationd.cli.terminal import Terminal
+from integrationd.client.address import SOCKET_VARIABLE, Address
 from integrationd.errors import ConfigError
-
-SOCKET_VARIABLE = "INTEGRATIOND_SOCKET"
 
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 _URL = re.compile(
