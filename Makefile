@@ -4,7 +4,7 @@ PYTHON ?= python3
 
 BIN := .venv/bin
 # Most tests wait, for a disk or a daemon, rather than compute.
-WORKERS ?= 4
+WORKERS ?= 6
 EXPLORE_S ?= 300
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -109,7 +109,9 @@ def test_stream_from_nobody_ends_after_patience(door: Door) -> None:
 
 
 @EACH_CLIENT
-@pytest.mark.parametrize("is_rough", [True, False], ids=["kill", "stop"])
+@pytest.mark.parametrize(
+    "is_rough", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["kill", "stop"]
+)
 def test_every_event_is_told_once_and_in_order_over_restarts(
     door: Door, own_daemon: DaemonProcess, is_rough: bool
 ) -> None:

@@ -52,8 +52,8 @@ def restarting(daemon: DaemonProcess, is_rough: bool) -> Iterator[threading.Even
     [
         ("blocking-unix", True),
         ("awaiting-tcp", True),
-        ("blocking-tcp", False),
-        ("awaiting-unix", False),
+        pytest.param("blocking-tcp", False, marks=pytest.mark.slow),
+        pytest.param("awaiting-unix", False, marks=pytest.mark.slow),
     ],
     indirect=["door"],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
+import pytest
 from tests.delivery.conftest import Play
 from tests.delivery.world import World
 from tests.virtual_time import VirtualLoop, run_virtually
@@ -197,6 +198,7 @@ def test_outage_of_72_hours_spends_nothing_and_drains_by_urgency(play: Play) -> 
     play(story, breaker={"open_for": "15m"})
 
 
+@pytest.mark.slow
 def test_longer_outage_ends_in_giving_up(play: Play) -> None:
     async def story(world: World) -> None:
         async with world.running():

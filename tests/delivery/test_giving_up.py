@@ -195,6 +195,7 @@ def test_six_days_offline_switch_nothing_off(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.slow
 def test_days_offline_between_failures_do_not_count(play: Play) -> None:
     async def story(told: Told) -> None:
         await told.subscribe()
@@ -210,6 +211,7 @@ def test_days_offline_between_failures_do_not_count(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.slow
 def test_answers_from_our_own_network_say_nothing_of_the_link(play: Play) -> None:
     async def story(told: Told) -> None:
         await told.subscribe()
@@ -220,6 +222,7 @@ def test_answers_from_our_own_network_say_nothing_of_the_link(play: Play) -> Non
     play(story)
 
 
+@pytest.mark.slow
 def test_name_that_is_gone_switches_off_while_others_answer(play: Play) -> None:
     async def story(told: Told) -> None:
         await told.subscribe()
@@ -230,6 +233,7 @@ def test_name_that_is_gone_switches_off_while_others_answer(play: Play) -> None:
     play(story)
 
 
+@pytest.mark.slow
 def test_one_success_begins_anew(play: Play) -> None:
     async def story(told: Told) -> None:
         await told.subscribe()
@@ -242,7 +246,7 @@ def test_one_success_begins_anew(play: Play) -> None:
     play(story)
 
 
-@pytest.mark.parametrize("mood", ["500", "offline"])
+@pytest.mark.parametrize("mood", [pytest.param("500", marks=pytest.mark.slow), "offline"])
 def test_app_that_is_down_for_days_gets_everything_in_the_order_of_each_call(
     play: Play, mood: str
 ) -> None:

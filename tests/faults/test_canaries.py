@@ -54,7 +54,8 @@ async def fly(directory: Path, count: int, form: str) -> Mapping[str, bytes]:
     return places
 
 
-@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("form", ["json", pytest.param("console", marks=pytest.mark.slow)])
 async def test_no_file_log_or_answer_holds_a_secret(directory: Path, form: str) -> None:
     places = await fly(directory, CANARIES, form)
 

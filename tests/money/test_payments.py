@@ -25,6 +25,7 @@ async def test_payments_end_in_their_true_state_once(short_path: Path) -> None:
     assert seen.callbacks["lost"] > 10
 
 
+@pytest.mark.slow
 async def test_payments_end_in_their_true_state_without_any_callback(short_path: Path) -> None:
     plan = Plan(seed=SEED, payments=100, kills=0, weather=Weather(lost=1.0))
 

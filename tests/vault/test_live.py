@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from tests.e2e.provider import Provider, providing
 from tests.faults.daemon import DaemonProcess
 
@@ -171,6 +172,7 @@ async def test_calls_go_on_while_the_master_key_rotates(short_path: Path) -> Non
                     group.create_task(call(number))
 
 
+@pytest.mark.slow
 async def test_daemon_killed_while_it_rotates_opens_everything(short_path: Path) -> None:
     rng = random.Random(23)
     async with providing() as provider:
