@@ -244,7 +244,7 @@ config = {{ {at}, test_path = "/echo/400", auth = {{ kind = "header", name = "X-
         for begin in range(0, len(wanted), 500):
             calls = {"calls": wanted[begin : begin + 500]}
             await self._ask(client, "POST", "calls/batch", calls, 202)
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(900):
             while await self._is_busy(client):
                 await asyncio.sleep(0.05)
 
