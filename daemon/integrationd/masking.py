@@ -67,7 +67,9 @@ _HINTS = tuple(
         rb"assertion",
     )
 )
-_ESCAPED_LETTER = re.compile(rb"\\u00(?:[2-7]|00)")
+_ESCAPED_LETTER = re.compile(rb"\\u00(?:[2-7]|00)|\\x00")
+# The zero bytes of UTF-16, as they are or as they are written where they cannot be shown.
+_ZERO = re.compile(r"\0|\\{1,8}(?:x00|u0000)")
 _USER_BYTES = re.compile(_USER.pattern.encode())
 
 
@@ -174,7 +176,7 @@ class Masker:
         text = text.replace("\0", "").removeprefix("\ufeff")
         if content_type and "form-urlencoded" in content_type.lower():
             return self._form(text)
-        return self._json_or_text(text)
+        return self._without_wide_values(self._json_or_text(text))
 
     def headers(
         self, headers: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
@@ -240,9 +242,9 @@ class Masker:
 
     def _without_wide_values(self, text: str) -> str:
         """Mask what is written in UTF-16, without whose zero bytes it reads as any other text."""
-        if "\0" not in text or not self._values:
+        if not self._values or not _ZERO.search(text):
             return text
-        plain = text.replace("\0", "")
+        plain = _ZERO.sub("", text)
         masked = self._without_values(plain)
         return text if masked == plain else masked
 

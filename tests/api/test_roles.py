@@ -22,7 +22,7 @@ from integrationd.events import Bus
 from integrationd.settings import Settings
 from integrationd.supervisor.live import roles_by
 
-REQUESTS = 2000
+REQUESTS = 5000
 # Templates, for which the OpenAPI document has one entry for each contract.
 SHORT_FORMS = {("post", "/v1/{category}/{verb}"), ("post", f"{PREFIX}{{category}}/{{verb}}")}
 STAFF_ACTS = {

@@ -289,8 +289,11 @@ async def test_checkpoints_go_on_after_a_fault_in_the_middle_of_one(
         await passes(clock, journal, "ready")
         for _ in range(400):
             await accept(journal, new(big()))
+            # Where the disk is slow, what is accepted meanwhile would only show that it is.
+            while journal._checkpointing:
+                await asyncio.sleep(0)
 
-    assert database.wal_bytes(path) < 3 * database.CHECKPOINT_BYTES
+    assert database.wal_bytes(path) < 2 * database.CHECKPOINT_BYTES
 
 
 async def test_reads_during_recovery_are_answered_or_refused(

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -263,3 +264,16 @@ class TestAlways:
         masker.url(text)
 
         assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("written", [repr, lambda raw: repr({"said": raw.decode()})])
+def test_value_in_utf_16_is_masked_where_its_zero_bytes_are_written_out(
+    encoding: str, written: Callable[[bytes], str]
+) -> None:
+    value = "cQ7zkWx9Vbapi0.+V=SDD"
+    masker, text = Masker([value]), f"it said {written(value.encode(encoding))}"
+
+    shown = (masker.text(text), masker.body(text.encode()), masker.without_values(text))
+
+    assert all("***" in one and "x\\x009" not in one for one in shown)
