@@ -1,6 +1,7 @@
 """OAuth through a real daemon: one refresh for all, consent over the API, and what it tells."""
 
-from collections.abc import Awaitable, Callable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import anyio
 import httpx2
 import pytest
 from tests.oauth.authorization_server import Answer, AuthorizationServer
-from tests.oauth.running import WITHIN_S, running, short_directory
+from tests.oauth.running import WITHIN_S, Running, running, short_directory
 
 BY_CONSENT = {"grant": "authorization_code", "rotation": "strict"}
 MANY = 500
@@ -18,6 +19,18 @@ MANY = 500
 def directory() -> Iterator[Path]:
     with short_directory() as made:
         yield made
+
+
+@contextlib.asynccontextmanager
+async def by_consent(
+    server: AuthorizationServer, directory: Path
+) -> AsyncIterator[tuple[Running, httpx2.AsyncClient]]:
+    """Run a daemon whose connection a person has to authorise, and a client of it."""
+    async with (
+        running(directory, server, **BY_CONSENT) as daemon,
+        daemon.process.client() as client,
+    ):
+        yield daemon, client
 
 
 async def until(is_so: Callable[[], Awaitable[Any]]) -> Any:
@@ -36,10 +49,7 @@ async def completed(client: httpx2.AsyncClient) -> int:
 async def test_500_calls_on_an_expired_token_cause_one_refresh(
     server: AuthorizationServer, directory: Path
 ) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         server.lifetime_s = 1
         assert (await daemon.authorise(client)).status_code == 200
         await anyio.sleep(1.1)
@@ -57,10 +67,7 @@ async def test_500_calls_on_an_expired_token_cause_one_refresh(
 async def test_500_calls_on_a_refused_token_cause_one_refresh(
     server: AuthorizationServer, directory: Path
 ) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         await daemon.authorise(client)
         await daemon.submit(client)
         await until(lambda: _are(client, 1))
@@ -80,10 +87,7 @@ async def _are(client: httpx2.AsyncClient, count: int) -> bool:
 async def test_calls_wait_for_a_persons_consent_and_say_so(
     server: AuthorizationServer, directory: Path
 ) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         (call_id,) = await daemon.submit(client)
 
         async def waits() -> Any:
@@ -109,10 +113,7 @@ async def test_calls_wait_for_a_persons_consent_and_say_so(
 async def test_refused_refresh_is_told_by_an_event_and_in_status(
     server: AuthorizationServer, directory: Path
 ) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         await daemon.authorise(client)
         server.refresh.clear()
         server.expire()
@@ -128,10 +129,7 @@ async def test_refused_refresh_is_told_by_an_event_and_in_status(
 async def test_consent_is_taken_back_over_the_api(
     server: AuthorizationServer, directory: Path
 ) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         await daemon.authorise(client)
         server.revocation = Answer(503, {}, {"Retry-After": "7"})
         refused = await client.delete("/v1/connections/mail/authorization")
@@ -147,10 +145,7 @@ async def test_consent_is_taken_back_over_the_api(
 async def test_connection_that_is_removed_gives_its_authorisation_back(
     server: AuthorizationServer, directory: Path
 ) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         provider = (await client.get("/v1/connections/mail")).json()["provider"]
         config = {"base_url": server.url, "allow_private": True, **BY_CONSENT}
         body = {"id": "made", "provider": provider, "config": config}
@@ -165,10 +160,7 @@ async def test_connection_that_is_removed_gives_its_authorisation_back(
 
 
 async def test_no_token_is_written_anywhere(server: AuthorizationServer, directory: Path) -> None:
-    async with (
-        running(directory, server, **BY_CONSENT) as daemon,
-        daemon.process.client() as client,
-    ):
+    async with by_consent(server, directory) as (daemon, client):
         await daemon.authorise(client)
         server.expire()
         (call_id,) = await daemon.submit(client)

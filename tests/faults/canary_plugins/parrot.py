@@ -35,6 +35,10 @@ from integrationd.sdk import (
 )
 
 
+# What never left the machine is tried again without end, so it must not be so for ever.
+BUSY_FOR = 3
+
+
 class Squawk(Request, frozen=True):
     """What to say, and how."""
 
@@ -136,7 +140,7 @@ def _said(secret: str) -> dict[str, str]:
 
 
 def _blurted(how: str, secret: str, ctx: Context) -> Outcome:
-    if how == "retry":
+    if how == "retry" and ctx.attempt <= BUSY_FOR:
         return Retryable(reason="busy", detail=f"busy: {_said(secret)}", sent=False)
     _blurt(how, secret, ctx)
     return Delivered()
