@@ -34,7 +34,6 @@ from integrationd.sdk import (
     operation,
 )
 
-
 # What never left the machine is tried again without end, so it must not be so for ever.
 BUSY_FOR = 3
 
