@@ -77,6 +77,7 @@ def test_every_target_was_tried_and_refused(counted: dict[str, Any]) -> None:
     direct = {what: count for what, count in told.items() if what.startswith("direct")}
 
     assert spellings >= 46
+    assert targets >= 46
     assert not any("Delivered" in what for what in direct)
     assert sum(direct.values()) == spellings
     assert told["redirect: Retryable http_302"] == spellings
