@@ -106,13 +106,15 @@ class Aviary:
         self.api_secrets: dict[str, str] = {}
         self._vault: dict[str, str] = {}
         self._environ = {"CREDENTIALS_DIRECTORY": str(self._given)}
-        self._names = {kind: [f"{kind}{at}" for at in range(count // 8)] for kind in KINDS}
+        # As many of each kind and of those that nobody refers to; what is told besides is on top.
+        share = range(-(-count // (len(KINDS) + 1)))
+        self._names = {kind: [f"{kind}{at}" for at in share] for kind in KINDS}
         tables = _TABLES.format(form=form, plugins=PLUGINS, port=self._port)
         for kind in KINDS[:-1]:
             tables += self._connections(kind)
         self._inline = tables
         self.daemon = DaemonProcess(directory, tables, environ=self._environ)
-        self._loose = [f"loose{at}" for at in range(count // 8)]
+        self._loose = [f"loose{at}" for at in share]
 
     def canary(self, name: str, marks: str = SIMPLE) -> str:
         """Return a new canary."""
