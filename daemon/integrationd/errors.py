@@ -18,6 +18,7 @@
         ├── JournalLockedError      another daemon owns it
         ├── JournalVersionError     it was written by a newer program
         ├── JournalFullError        the disk has no room
+        │   └── JournalHighWaterError it has little, so what can wait is refused
         ├── JournalUnavailableError it is being recovered; the write may or may not be kept
         ├── DamagedError            a stored record fails its checksum
         └── LeaseLostError          the lease is no longer ours; the result was not applied
@@ -196,6 +197,13 @@ class JournalFullError(JournalError):
 
     code = "journal_full"
     hint = "Free space on the journal's disk. Accepting resumes by itself."
+
+
+class JournalHighWaterError(JournalFullError):
+    """The journal's disk is low on room: calls of low priority are refused until there is more."""
+
+    code = "journal_high_water"
+    hint = "Send it again later. Free space on the journal's disk; accepting resumes by itself."
 
 
 class JournalUnavailableError(JournalError):

@@ -53,6 +53,19 @@ class BreakerMoved:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LinkMoved:
+    """The machine's own link has gone down or come back.
+
+    Attributes:
+        is_up: Which of the two.
+        why: What was found when it went down.
+    """
+
+    is_up: bool
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LeaseLost:
     """An attempt ended after its lease; the result was not applied."""
 
@@ -70,15 +83,17 @@ class CallDamaged:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JournalMoved:
-    """The journal can take new work again, or no longer.
+    """The journal can take new work again, no longer, or only what cannot wait.
 
     Attributes:
         condition: ``ready``, ``full``, ``recovering`` or ``damaged``.
         reason: What happened, for a person.
+        is_low: It is ready, but its disk is low on room: calls of low priority are refused.
     """
 
     condition: str
     reason: str
+    is_low: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

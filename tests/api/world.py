@@ -1,6 +1,7 @@
 """The API in one process: the real ASGI app, a real journal, real delivery, a scripted plugin."""
 
 import contextlib
+import functools
 import random
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -19,12 +20,19 @@ from integrationd.api.parts import Parts
 from integrationd.api.ports import ConfigStatus, ReloadReport
 from integrationd.api.submit import Submitter
 from integrationd.api.waiting import Waiters
-from integrationd.clock import Clock
+from integrationd.clock import Clock, SystemClock
 from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus
-from integrationd.journal import Journal, Kept, Retention, StoredWebhook
+from integrationd.journal import Journal, Kept, Retention, StoredWebhook, Watermarks
 from integrationd.masking import Masker
-from integrationd.registry import ConnectionSpec, Registry, Tenants, builtin_plugins, load_plugins
+from integrationd.registry import (
+    ConnectionSpec,
+    LoadedPlugins,
+    Registry,
+    Tenants,
+    builtin_plugins,
+    load_plugins,
+)
 from integrationd.registry import plugin_files as files_in
 from integrationd.registry.tokens import Tokens
 from integrationd.settings import Settings
@@ -64,6 +72,12 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 
+@functools.cache
+def _builtin() -> LoadedPlugins:
+    """Load the built-in plugins, which no world changes, once for all of them."""
+    return load_plugins(files_in([builtin_plugins()]), SystemClock())
+
+
 class Unchanging:
     """A configuration that nobody edits."""
 
@@ -93,6 +107,11 @@ class Unhooked:
 
     def address(self, connection: str) -> str | None:
         return f"https://hooks.x.test/hooks/{connection.encode().hex()}"
+
+
+def marks_of(settings: Settings) -> Watermarks:
+    """Return the marks of the journal's disk; off unless chosen, whatever disk this runs on."""
+    return Watermarks(settings.journal.high_water or 0, settings.journal.critical or 0)
 
 
 class ApiWorld:
@@ -125,16 +144,20 @@ class ApiWorld:
         self, directory: Path, clock: Clock, settings: Mapping[str, Any] = SETTINGS
     ) -> None:
         bus, masker = Bus(), Masker({SECRET})
-        self.metrics = Metrics(bus)
-        self.journal = Journal(directory / "journal.db", INSTANCE_KEY, bus, clock)
-        loaded = load_plugins([*files_in([builtin_plugins()]), REHEARSAL], clock)
+        self.settings = Settings.model_validate(settings)
+        self.metrics, marks = Metrics(bus), marks_of(self.settings)
+        self.journal = Journal(directory / "journal.db", INSTANCE_KEY, bus, clock, marks)
+        rehearsal = load_plugins([REHEARSAL], clock)
+        loaded = LoadedPlugins(
+            versions={**_builtin().versions, **rehearsal.versions},
+            faults=(*_builtin().faults, *rehearsal.faults),
+        )
         assert not loaded.faults, loaded.faults
         self.plugin: Any = loaded.versions["rehearsal"].provider
         self.tokens = Tokens(clock, random.Random(7), masker.exchange)
         self.registry = Registry(loaded, self.tokens)
         self.tokens.look_after(self.registry.connections)
         self.authorised: list[str] = []
-        self.settings = Settings.model_validate(settings)
         kept = Kept(calls_ms=30 * DAY_MS, attempts_ms=30 * DAY_MS, events_ms=30 * DAY_MS)
         self.tenants = Tenants(self.settings.tenants)
         self.delivery = Delivery(

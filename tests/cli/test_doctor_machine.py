@@ -15,6 +15,7 @@ from integrationd.cli.checkup_machine import (
     Mount,
     check_clock,
     check_descriptors,
+    check_disk_space,
     check_sync_speed,
     check_systemd,
     judge_mount,
@@ -138,6 +139,23 @@ def test_read_only_file_system_is_a_problem() -> None:
 
 
 # Disk and clock
+
+
+@pytest.mark.parametrize(
+    ("marks", "level"),
+    [
+        ({"high_water": 2**49, "critical": 0}, Level.WARNING),
+        ({"high_water": 2**49, "critical": 2**49}, Level.PROBLEM),
+    ],
+)
+def test_disk_is_judged_by_the_marks_of_its_journal(
+    tmp_path: Path, marks: dict[str, int], level: Level
+) -> None:
+    settings = Settings(journal=JournalSettings(path=tmp_path / "journal.db", **marks))
+
+    found, *_inodes = check_disk_space(case_in(tmp_path, settings=settings))
+
+    assert (found.subject, found.level) == ("disk space", level)
 
 
 @pytest.mark.parametrize(

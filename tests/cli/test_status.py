@@ -36,6 +36,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "started_at": "2026-01-31T09:00:00.000Z",
         "problems": [],
         "journal": {**journal, "exclusive": False, "wal_bytes": 4_300_000},
+        "link": {"state": "up", "since": None, "why": ""},
         "ledger": {"tenant": "*", "connection": None, "accepted": 10, **counts, **ended},
         "oldest_pending_at": "2026-01-31T11:58:00.000Z",
         "connections": [connection()],
@@ -53,6 +54,7 @@ def test_status_of_a_sound_daemon_exits_0(command: CommandLine, daemon: Playback
         "integrationd 0.1.0: ok, running since 12:00:00 EAT (3 h ago)",
         "",
         "Journal: ready, SQLite 3.51.3, write-ahead log 4.1 MiB",
+        "Link:    up",
         "Calls:   accepted 10 = pending 3 + processing 1 + completed 6",
         "         the oldest pending one is from 14:58:00 EAT (2 min ago)",
         "",
@@ -94,6 +96,26 @@ def test_status_shows_a_journal_in_trouble(command: CommandLine, daemon: Playbac
     assert "one exclusive connection" in shown
     assert "accepted 0\n" in shown
     assert "There are no connections" in shown
+
+
+def test_status_shows_that_the_link_is_down(command: CommandLine, daemon: Playback) -> None:
+    link = {"state": "down", "since": "2026-01-31T11:00:00.000Z", "why": "Nobody answers."}
+    daemon.play(status(status="attention", link=link))
+
+    assert "Link:    down since 14:00:00 EAT (60 min ago)" in command("status").stdout
+
+
+def test_status_shows_the_room_on_the_journals_disk(command: CommandLine, daemon: Playback) -> None:
+    room = {"level": "ample", "free_bytes": 5 << 30, "disk_bytes": 20 << 30}
+    daemon.play(status(journal={**status()["journal"], **room}))
+    low = {**room, "level": "high", "reason": "The journal's disk is low on room."}
+    daemon.play(status(journal={**status()["journal"], **low}))
+
+    assert "Journal: ready, 5.0 GiB of 20.0 GiB free, SQLite 3.51.3" in command("status").stdout
+    assert (
+        "Journal: ready, low on room: 5.0 GiB of 20.0 GiB free, calls of low priority are refused,"
+        " SQLite 3.51.3"
+    ) in command("status").stdout
 
 
 def test_status_acknowledges_the_alarm_first(command: CommandLine, daemon: Playback) -> None:

@@ -14,6 +14,7 @@ from tests.virtual_time import VirtualLoop, run_virtually
 
 from integrationd.api.schemas import CallRequest
 from integrationd.call import Call
+from integrationd.delivery.link import Sight
 from integrationd.journal import AttemptFilter
 from integrationd.masking import Masker
 from integrationd.registry import (
@@ -85,8 +86,10 @@ class LiveWorld(World):
         desk: The provider class of the desk plugin, with its books.
     """
 
-    def __init__(self, directory: Path, loop: VirtualLoop, group: TaskGroup) -> None:
-        super().__init__(directory, loop)
+    def __init__(
+        self, directory: Path, loop: VirtualLoop, group: TaskGroup, sight: Sight | None = None
+    ) -> None:
+        super().__init__(directory, loop, sight=sight)
         self._directory = directory
         self._group = group
         self._tables: dict[str, Any] = {}
@@ -172,13 +175,13 @@ def secrets_of(config: Mapping[str, Any]) -> list[str]:
     return [value for value in config.values() if isinstance(value, str)]
 
 
-def lived(directory: Path) -> Live:
+def lived(directory: Path, sight: Sight | None = None) -> Live:
     """Return what runs a story in a fresh world."""
 
     def run(story: Story) -> None:
         async def main(loop: VirtualLoop) -> None:
             async with anyio.create_task_group() as group:
-                world = LiveWorld(directory, loop, group)
+                world = LiveWorld(directory, loop, group, sight)
                 async with world.running():
                     await story(world)
 

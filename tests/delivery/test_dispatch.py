@@ -110,6 +110,7 @@ def test_calls_claimed_while_the_breaker_opens_are_given_back(play: Play) -> Non
                 world.delivery._terms["stage"],
                 world.delivery.gate("stage"),
                 Common(
+                    link=world.delivery._link,
                     slots=Slots(8),
                     leases=cast("Leases", OpeningLeases(world)),
                     attempts=cast("Attempts", None),

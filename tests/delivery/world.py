@@ -14,6 +14,7 @@ from integrationd.api.accept import Acceptor
 from integrationd.api.roles import Caller, Role
 from integrationd.api.schemas import CallRequest
 from integrationd.call import Call, CallState
+from integrationd.delivery.link import Blind, Sight
 from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.events import Bus, CallChanged
 from integrationd.journal import CallDetail, Journal, Kept, Retention
@@ -42,6 +43,7 @@ class World:
         loop: What makes time pass.
         beside: Connections of the rehearsal beside ``stage``, with their settings.
         delivery: ``[delivery]``.
+        sight: What looks for the world.
         connection: Settings of ``stage``.
     """
 
@@ -52,6 +54,7 @@ class World:
         *,
         beside: Mapping[str, Any] | None = None,
         delivery: Mapping[str, Any] | None = None,
+        sight: Sight | None = None,
         **connection: Any,
     ) -> None:
         self.bus = Bus()
@@ -84,6 +87,7 @@ class World:
                 clock=self.clock,
                 maskers={},
                 jitter=random.Random(7),
+                sight=sight or Blind(),
             )
         )
         self.tenants = Tenants()

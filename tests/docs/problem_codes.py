@@ -11,7 +11,7 @@ from integrationd import errors
 PACKAGE = Path(errors.__file__).parent
 # What the API's routes call; the command line and what plugins raise answer nobody over HTTP.
 _PARTS = ("api", "delivery", "journal", "settlement", "settings", "supervisor", "registry")
-_JOURNAL = {"JournalFullError": 507, "DamagedError": 500}
+_JOURNAL = {"JournalFullError": 507, "JournalHighWaterError": 507, "DamagedError": 500}
 _GAP = "…"
 
 

@@ -1,13 +1,17 @@
 """A disk that really fills up: new calls are refused, nothing is lost, accepting resumes by itself.
 
+Where it is to be truly full, the marks that would have kept some of its room are switched off.
+
 The disk is a small tmpfs, which only root may mount; elsewhere these tests are skipped.
 """
 
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx2
@@ -16,12 +20,17 @@ from tests.faults import audit
 from tests.faults.daemon import DaemonProcess
 from tests.faults.load import Book, make_order
 
+from integrationd.journal.room import read_room
+
 DISK_MIB = 12
 BALLAST_BYTES = 6 * 1024 * 1024
 CHUNK_BYTES = 65536
 BATCH = 20
 RESUME_S = 5.0
 DRAIN_S = 20.0
+MIB = 1024 * 1024
+HIGH_BYTES, CRITICAL_BYTES = 6 * MIB, 3 * MIB
+NOTICE_S = 15.0
 TABLES = '[connections.console]\nprovider = "console"\n[log]\nlevel = "error"\n'
 
 
@@ -46,6 +55,12 @@ class Disk:
             assert size_bytes is None, "the disk is too small for its ballast"
         finally:
             os.close(file)
+
+    def leave(self, free_bytes: int) -> None:
+        """Take its room until no more than this is left."""
+        with self._ballast.open("ab", buffering=0) as file:
+            while (room := read_room(self.path)) and room.free_bytes > free_bytes:
+                file.write(bytes(CHUNK_BYTES))
 
     def free(self) -> None:
         """Give back what was taken."""
@@ -103,9 +118,24 @@ class Shop:
 
 @pytest.fixture
 def daemon(disk: Disk, tmp_path: Path) -> Iterator[DaemonProcess]:
-    """A daemon whose journal alone lies on the small disk."""
-    with DaemonProcess(tmp_path, TABLES, journal=disk.path / "journal.db") as daemon:
+    """A daemon whose journal alone lies on the small disk, and may fill it."""
+    with daemon_on(disk, tmp_path, 0, 0) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def watchful(disk: Disk, tmp_path: Path) -> Iterator[DaemonProcess]:
+    """The same, but with marks."""
+    with daemon_on(disk, tmp_path, HIGH_BYTES, CRITICAL_BYTES) as daemon:
+        yield daemon
+
+
+def daemon_on(disk: Disk, directory: Path, high: int, critical: int) -> DaemonProcess:
+    marks = {
+        "INTEGRATIOND_JOURNAL__HIGH_WATER": str(high),
+        "INTEGRATIOND_JOURNAL__CRITICAL": str(critical),
+    }
+    return DaemonProcess(directory, TABLES, journal=disk.path / "journal.db", environ=marks)
 
 
 async def drain(client: httpx2.AsyncClient) -> None:
@@ -116,6 +146,46 @@ async def drain(client: httpx2.AsyncClient) -> None:
 
 async def answers(client: httpx2.AsyncClient, *paths: str) -> dict[str, int]:
     return {path: (await client.get(path)).status_code for path in paths}
+
+
+async def send(
+    client: httpx2.AsyncClient, priority: str = "normal", key: str | None = None
+) -> httpx2.Response:
+    """Ask for one message."""
+    order = make_order(uuid.uuid4().hex if key is None else key, "sms")
+    headers = {} if key is None else {"Idempotency-Key": key}
+    body = {**order.request(), "priority": priority}
+    return await client.post("/v1/calls", json=body, headers=headers)
+
+
+async def until_level(client: httpx2.AsyncClient, level: str) -> dict[str, Any]:
+    """Return the status once the journal's disk is said to stand so to its marks."""
+    with anyio.fail_after(NOTICE_S):
+        while (status := (await client.get("/v1/status")).json())["journal"]["level"] != level:
+            await anyio.sleep(0.1)
+    told: dict[str, Any] = status
+    return told
+
+
+async def until_taken(client: httpx2.AsyncClient, priority: str) -> None:
+    with anyio.fail_after(RESUME_S):
+        while (await send(client, priority)).status_code != 202:
+            await anyio.sleep(0.05)
+
+
+async def until_state(client: httpx2.AsyncClient, call_id: str, state: str) -> None:
+    with anyio.fail_after(DRAIN_S):
+        while (await client.get(f"/v1/calls/{call_id}")).json()["state"] != state:
+            await anyio.sleep(0.05)
+
+
+async def journal_events(client: httpx2.AsyncClient) -> list[str]:
+    found = (await client.get("/v1/events", params={"limit": 100})).json()["items"]
+    return [event["type"] for event in found if event["type"].startswith("journal.")]
+
+
+def refusal(answer: httpx2.Response) -> tuple[int, str, bool]:
+    return answer.status_code, answer.json()["code"], int(answer.headers["retry-after"]) > 0
 
 
 def faults_of(daemon: DaemonProcess, book: Book) -> list[str]:
@@ -195,3 +265,92 @@ async def test_disk_full_at_start_is_told_and_waited_out(
     assert ready == {"/readyz": 503, "/healthz": 200}
     assert len(shop.book.kept) > BATCH
     assert not faults_of(daemon, shop.book)
+
+
+async def test_disk_low_on_room_refuses_what_can_wait_until_there_is_more(
+    disk: Disk, watchful: DaemonProcess
+) -> None:
+    watchful.start()
+    watchful.wait_ready()
+    async with watchful.client() as client:
+        known = (await send(client, "low", "known")).json()["id"]
+
+        disk.leave(HIGH_BYTES - MIB)
+        status = await until_level(client, "high")
+        ready = await answers(client, "/readyz")
+        refused = [refusal(await send(client, "low")) for _ in range(3)]
+        taken = [(await send(client, priority)).status_code for priority in ("normal", "high")]
+        replay = await send(client, "low", "known")
+        disk.free()
+        await until_taken(client, "low")
+        await drain(client)
+        events = await journal_events(client)
+
+    assert (status["status"], status["journal"]["condition"]) == ("attention", "ready")
+    assert any("low on room" in told for told in status["problems"])
+    assert ready == {"/readyz": 200}
+    assert refused == [(507, "journal_high_water", True)] * 3
+    assert taken == [202, 202]
+    assert (replay.status_code, replay.json()["id"]) == (202, known)
+    assert events == ["journal.high_water", "journal.resumed"]
+    assert watchful.stop() == 0
+
+
+async def test_disk_nearly_full_refuses_all_but_delivers_and_cancels_what_is_there(
+    disk: Disk, watchful: DaemonProcess
+) -> None:
+    watchful.start()
+    watchful.wait_ready()
+    async with watchful.client() as client:
+        await client.post("/v1/connections/console/pause")
+        kept, unwanted = [(await send(client, key=key)).json()["id"] for key in ("a", "b")]
+        disk.leave(HIGH_BYTES - MIB)
+        await until_level(client, "high")
+
+        disk.leave(CRITICAL_BYTES - MIB)
+        status = await until_level(client, "critical")
+        refused = {refusal(await send(client, one)) for one in ("low", "normal", "high")}
+        replay = await send(client, key="a")
+        cancelled = await client.delete(f"/v1/calls/{unwanted}")
+        await client.post("/v1/connections/console/resume")
+        await until_state(client, kept, "completed")
+        still = (await client.get("/v1/status")).json()["journal"]
+        disk.free()
+        await until_taken(client, "low")
+        await drain(client)
+        events = await journal_events(client)
+
+    assert (status["status"], status["journal"]["condition"]) == ("degraded", "full")
+    assert refused == {(507, "journal_full", True)}
+    assert (replay.status_code, replay.headers["idempotency-replayed"]) == (202, "true")
+    assert cancelled.json()["state"] == "cancelled"
+    assert (still["condition"], still["level"]) == ("full", "critical")
+    assert events == ["journal.high_water", "journal.full", "journal.resumed"]
+    assert watchful.stop() == 0
+    assert not audit.read_books(watchful).faults
+
+
+async def test_disk_low_on_room_at_start_is_told_and_what_is_there_is_delivered(
+    disk: Disk, watchful: DaemonProcess
+) -> None:
+    watchful.start()
+    watchful.wait_ready()
+    async with watchful.client() as client:
+        await client.post("/v1/connections/console/pause")
+        kept = (await send(client)).json()["id"]
+        watchful.kill()
+        disk.leave(CRITICAL_BYTES - MIB)
+
+        watchful.start()
+        watchful.wait_ready()
+        refused = refusal(await send(client))
+        await client.post("/v1/connections/console/resume")
+        await until_state(client, kept, "completed")
+        disk.free()
+        await until_taken(client, "normal")
+        await drain(client)
+        events = await journal_events(client)
+
+    assert refused == (507, "journal_full", True)
+    assert events == ["journal.full", "journal.resumed"]
+    assert watchful.stop() == 0

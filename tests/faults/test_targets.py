@@ -4,38 +4,20 @@ Spellings, redirects, names that change their mind and names that are both, and 
 environment; in a network namespace in which every connection that is let through succeeds.
 """
 
-import json
-import os
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.namespace import run_inside, skip_without
 
-ROOT = Path(__file__).parents[2]
 NAMES = "DNS:*.public.test,DNS:*.first.test,DNS:*.mixed.test"
 PROXY = "http://127.0.0.1:3128"
-NEEDED = ("unshare", "ip", "mount", "openssl")
-
-
-def _why_not() -> str:
-    if os.geteuid() != 0:
-        return "a network namespace needs root"
-    missing = [name for name in NEEDED if shutil.which(name) is None]
-    if missing:
-        return f"not installed: {', '.join(missing)}"
-    made = subprocess.run(["unshare", "-n", "-m", "true"], check=False, capture_output=True)
-    return "" if made.returncode == 0 else "namespaces cannot be made here"
 
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What was sent and reached in a namespace without a way out."""
-    reason = _why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_without("openssl")
     directory = tmp_path_factory.mktemp("probe")
     subprocess.run(
         [
@@ -49,18 +31,8 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     both = (directory / "key.pem").read_bytes() + (directory / "cert.pem").read_bytes()
     (directory / "both.pem").write_bytes(both)
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy"), PROXY)
-    ran = subprocess.run(
-        ["unshare", "-n", "-m", sys.executable, "-m", "tests.faults.target_probe", str(directory)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **proxies, "SSL_CERT_FILE": str(directory / "cert.pem")},
-        timeout=200,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+    environ = {**proxies, "SSL_CERT_FILE": str(directory / "cert.pem")}
+    return run_inside("tests.faults.target_probe", directory, environ, timeout_s=200)
 
 
 @pytest.mark.timeout(220)

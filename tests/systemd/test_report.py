@@ -56,6 +56,7 @@ def journal(condition: Condition = Condition.READY, reason: str = "") -> Journal
             rejected(ConfigProblem("api", "is wrong"), ConfigProblem("x", "y")),
             "journal full: no room; 0 calls waiting; config rejected: api: is wrong (and 1 more)",
         ),
+        (journal(reason="The disk is low."), [], APPLIED, "The disk is low; 0 calls waiting"),
         (journal(), [], rejected(), "0 calls waiting; config rejected: x.toml"),
     ],
 )
@@ -63,6 +64,12 @@ def test_status_says_what_a_person_would_ask(
     condition: JournalStatus, lines: list[LedgerLine], config: ConfigStatus, told: str
 ) -> None:
     assert in_words(condition, lines, config) == told
+
+
+def test_status_says_that_the_link_is_down() -> None:
+    told = in_words(journal(), [line(pending=2)], APPLIED, link_is_up=False)
+
+    assert told == "link down; 2 calls waiting"
 
 
 class Manager:
@@ -111,7 +118,7 @@ async def silent() -> list[LedgerLine]:
 async def report(manager: Manager, ledger: Ledger, watchdog_s: float | None, beats: int) -> None:
     """Report until it has paused so many times."""
     clock = FakeClock()
-    matters = Matters(ledger, journal, lambda: APPLIED)
+    matters = Matters(ledger, journal, lambda: APPLIED, lambda: True)
     async with anyio.create_task_group() as group:
         group.start_soon(Report(Notifier(manager.address), matters, clock, watchdog_s).run)
         with anyio.fail_after(20):

@@ -7,11 +7,14 @@ from pathlib import Path
 import anyio
 import pytest
 from tests.fake_clock import FakeClock
-from tests.journal.cases import opened
+from tests.journal.cases import KEY, opened
 
 from integrationd.events import Bus, ConfigMoved, JournalMoved, PluginMoved, WebhookRefused
-from integrationd.journal import Journal, StoredEvent
+from integrationd.journal import Journal, StoredEvent, Watermarks
 from integrationd.supervisor.chronicle import Chronicle
+
+# More than any disk has.
+HUGE = 2**60
 
 
 class Scene:
@@ -60,6 +63,44 @@ async def test_journal_that_is_full_and_takes_calls_again_is_told(scene: Scene) 
         ("journal.recovering", "It is recovering."),
         ("journal.resumed", "It is ready."),
     ]
+
+
+async def test_disk_low_on_room_is_told_until_everything_is_taken_again(scene: Scene) -> None:
+    scene.bus.publish(JournalMoved("ready", "Low.", is_low=True))
+    scene.bus.publish(JournalMoved("full", "Nearly full."))
+    scene.bus.publish(JournalMoved("ready", "Low again.", is_low=True))
+    scene.bus.publish(JournalMoved("ready", ""))
+
+    found = await scene.events(4)
+
+    assert [(event.type, json.loads(event.data)["reason"]) for event in found] == [
+        ("journal.high_water", "Low."),
+        ("journal.full", "Nearly full."),
+        ("journal.high_water", "Low again."),
+        ("journal.resumed", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("marks", "kind"),
+    [
+        (Watermarks(HUGE, 0), "journal.high_water"),
+        (Watermarks(HUGE, HUGE), "journal.full"),
+    ],
+)
+async def test_disk_that_has_little_room_at_the_start_is_told(
+    tmp_path: Path, marks: Watermarks, kind: str
+) -> None:
+    bus, clock = Bus(), FakeClock()
+    journal = Journal(tmp_path / "journal.db", KEY, bus, clock, marks)
+    await journal.open()
+    async with anyio.create_task_group() as group:
+        group.start_soon(Chronicle(journal, bus, clock).run)
+        (told,) = await Scene(journal, bus, clock).events(1)
+        group.cancel_scope.cancel()
+    await journal.close()
+
+    assert told.type == kind
 
 
 async def test_reloads_plugins_and_refused_webhooks_are_told_in_their_order(scene: Scene) -> None:

@@ -248,7 +248,7 @@ async def test_plugin_that_raises_while_verifying_costs_a_500_only(idle: HookWor
 
 
 async def test_full_journal_costs_a_503_so_that_it_comes_again(idle: HookWorld) -> None:
-    def refuse() -> None:
+    def refuse(*, is_low: bool = False) -> None:
         raise JournalFullError
 
     refuse_new_work, idle.journal.refuse_new_work = idle.journal.refuse_new_work, refuse  # type: ignore[method-assign] # what a full disk does

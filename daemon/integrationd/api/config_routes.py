@@ -9,7 +9,7 @@ from integrationd.api.ports import ReloadReport
 from integrationd.api.problems import Problem, problem
 from integrationd.api.replies import json_reply, problem_reply
 from integrationd.api.roles import Role
-from integrationd.api.schemas import ConfigView
+from integrationd.api.status_views import ConfigView
 from integrationd.api.tenancy import caller_of, refuse_one_tenant
 from integrationd.api.told import Table, Told
 

@@ -46,6 +46,8 @@ def _why_pending(
     last = f"{call.detail or call.reason} " if call.reason else ""
     connection = placement.of_lane(call.lane)
     status = _status(lines, connection.name) if connection else None
+    if status is not None and status.waits_for_link:
+        return f"{_since(lines)} It goes as soon as that is back.", call.expires_at_ms
     if status is not None and status.breaker == "open":
         return (
             f"{last}Connection {connection.name if connection else ''} is left alone: its breaker"
@@ -56,6 +58,12 @@ def _why_pending(
         lead = last or "It is not to go before its time. "
         return f"{lead}The next attempt is due.".strip(), call.due_at_ms
     return f"{last}{_turn(status)}".strip(), status.next_ms if status else None
+
+
+def _since(lines: Lines) -> str:
+    since_ms = lines.link_status().since_ms
+    since = "" if since_ms is None else f" since {to_rfc3339(since_ms)}"
+    return f"This machine's own link has been down{since}."
 
 
 def _turn(status: LineStatus | None) -> str:

@@ -21,6 +21,7 @@ class LineStatus(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: How many may be under way at a time.
         rate_limit: The rate limit in words, or None.
         next_ms: When the next attempt may start; None while only an event can tell.
+        waits_for_link: It leads outside, and this machine's link is down.
     """
 
     breaker: str
@@ -29,6 +30,21 @@ class LineStatus(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     rate_limit: str | None
     next_ms: int | None
+    waits_for_link: bool = False
+
+
+class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How this machine's own link is.
+
+    Attributes:
+        is_up: Whether the world can be reached, as far as is known.
+        since_ms: When that began; None where it has been up ever since.
+        why: What was found when it went down; empty while it is up.
+    """
+
+    is_up: bool
+    since_ms: int | None
+    why: str
 
 
 class ConfigProblem(msgspec.Struct, frozen=True):
@@ -293,6 +309,10 @@ class Lines(Protocol):
         Raises:
             NotFoundError: There is no such connection.
         """
+        ...
+
+    def link_status(self) -> LinkStatus:
+        """Return how this machine's own link is."""
         ...
 
     async def reset_breaker(self, connection: str, by: str) -> None:

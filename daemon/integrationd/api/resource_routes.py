@@ -16,11 +16,12 @@ from integrationd.api.ports import ConfigStatus
 from integrationd.api.problems import problem
 from integrationd.api.replies import json_reply, problem_reply
 from integrationd.api.roles import Role
-from integrationd.api.schemas import (
-    AttemptView,
+from integrationd.api.schemas import AttemptView
+from integrationd.api.status_views import (
     ConfigView,
     JournalView,
     LedgerView,
+    LinkView,
     StatusView,
 )
 from integrationd.api.tenancy import caller_of, may_see, refuse_one_tenant, tenant_filter
@@ -68,6 +69,8 @@ class ResourceRoutes:
         lines, oldest_ms, counts = await self._figures(caller.tenant)
         problems = _problems(journal.condition, journal.reason, journal.alarm, lines, counts)
         configuration = self._parts.configuration.status()
+        link = LinkView.of(self._parts.lines.link_status(), is_told_why=caller.tenant is None)
+        problems += _link_problems(link)
         if caller.tenant is None:
             problems += self._common_problems(configuration)
         else:
@@ -85,14 +88,8 @@ class ResourceRoutes:
             version=__version__,
             started_at=to_rfc3339(self._parts.started_at_ms),
             problems=problems,
-            journal=JournalView(
-                condition=journal.condition.value,
-                reason=journal.reason,
-                alarm=journal.alarm,
-                sqlite_version=journal.sqlite_version,
-                exclusive=journal.exclusive,
-                wal_bytes=journal.wal_bytes,
-            ),
+            journal=JournalView.of(journal),
+            link=link,
             config=ConfigView.of(configuration),
             ledger=_total(lines, caller.tenant),
             oldest_pending_at=to_rfc3339(oldest_ms) if oldest_ms is not None else None,
@@ -165,6 +162,8 @@ class ResourceRoutes:
             one.name: self._parts.lines.line_status(one.name).breaker
             for one in self._parts.registry.connections()
         }
+        journal = self._parts.journal.status()
+        self._parts.metrics.note_room(journal.free_bytes, journal.level)
         body, kind = self._parts.metrics.render(lines_of(lines), age_ms, breakers, within)
         return Response(body, media_type=kind)
 
@@ -196,6 +195,14 @@ def _connection_problems(connections: list[ConnectionView]) -> list[str]:
     ]
 
 
+def _link_problems(link: LinkView) -> list[str]:
+    if link.state == "up":
+        return []
+    since = f" since {link.since}" if link.since else ""
+    told = f"This machine's own link has been down{since}; calls wait for it. {link.why}"
+    return [told.strip()]
+
+
 def _config_problems(status: ConfigStatus) -> list[str]:
     found = [f"{one.where}: {one.reason}." for one in status.warnings]
     if status.state == "rejected":
@@ -213,6 +220,8 @@ def _problems(
     found = []
     if condition is not Condition.READY:
         found.append(f"The journal is {condition}: {reason}")
+    elif reason:
+        found.append(reason)
     if alarm:
         found.append(f"{alarm.strip()} Acknowledge with 'integrationd status --acknowledge'.")
     if not all(line.balances for line in lines):

@@ -5,11 +5,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from integrationd.api.directory_views import ConnectionView
-from integrationd.api.ports import ConfigProblem, ConfigStatus
 from integrationd.call import Call, Part, Priority
 from integrationd.clock import to_rfc3339
-from integrationd.journal import LedgerLine, StoredAttempt, StoredWebhook
+from integrationd.journal import StoredAttempt, StoredWebhook
 
 PriorityName = Literal["high", "normal", "low"]
 PRIORITIES: dict[str, Priority] = {
@@ -300,14 +298,6 @@ def call_view(call: Call) -> CallView:
     )
 
 
-class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
-    """The balance per tenant and connection, and in all."""
-
-    items: list[LedgerLine]
-    total: LedgerLine
-    balances: bool
-
-
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that a provider can do."""
 
@@ -345,67 +335,3 @@ class ProvidersView(msgspec.Struct, frozen=True, kw_only=True):
     items: list[ProviderView]
     faults: list[PluginFaultView]
     next: str | None = None
-
-
-class JournalView(msgspec.Struct, frozen=True, kw_only=True):
-    """The journal's condition."""
-
-    condition: str
-    reason: str
-    alarm: str
-    sqlite_version: str
-    exclusive: bool
-    wal_bytes: int
-
-
-class ConfigView(msgspec.Struct, frozen=True, kw_only=True):
-    """Which configuration is in force, and what became of the file since.
-
-    Attributes:
-        file: The configuration file.
-        state: ``applied``, or ``rejected`` while the file cannot be used and the one from before
-            goes on.
-        applied_at: When the one in force was taken over.
-        rejected_at: When the file was first refused as it is, or null.
-        problems: Why it was.
-        warnings: What goes on although it could not be read again, such as a secret.
-    """
-
-    file: str
-    state: str
-    applied_at: str
-    rejected_at: str | None
-    problems: tuple[ConfigProblem, ...]
-    warnings: tuple[ConfigProblem, ...]
-
-    @classmethod
-    def of(cls, status: ConfigStatus) -> "ConfigView":
-        """Show a status."""
-        at_ms = status.rejected_at_ms
-        return cls(
-            file=status.file,
-            state=status.state,
-            applied_at=to_rfc3339(status.applied_at_ms),
-            rejected_at=to_rfc3339(at_ms) if at_ms is not None else None,
-            problems=status.problems,
-            warnings=status.warnings,
-        )
-
-
-class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person looks at first.
-
-    Attributes:
-        status: ``ok``, or the worst of what needs a person: ``attention``, ``degraded``.
-        problems: What needs a person, in words.
-    """
-
-    status: str
-    version: str
-    started_at: str
-    problems: list[str]
-    journal: JournalView
-    config: ConfigView
-    ledger: LedgerLine
-    oldest_pending_at: str | None
-    connections: list[ConnectionView]

@@ -16,7 +16,8 @@ import integrationd
 from integrationd.cli.checkup import Case, Check, Finding, ok, problem, warning
 from integrationd.cli.render import span
 from integrationd.clock import to_datetime
-from integrationd.journal import sqlite
+from integrationd.journal import Watermarks, sqlite
+from integrationd.settings.units import format_size
 
 UNIT = "integrationd.service"
 SYSTEMCTL_LIMIT_S = 5.0
@@ -136,11 +137,13 @@ def check_disk_space(case: Case) -> Iterator[Finding]:
     """Look how much room the journal's disk has."""
     disk = os.statvfs(case.directory)
     free = disk.f_bavail * disk.f_frsize
-    told = f"{_size(free)} free at {case.directory}"
+    told = f"{format_size(free)} free at {case.directory}"
     advice = "Free space, or move [journal] path to a larger disk; a full one accepts no calls."
-    if free < _LEAST_BYTES:
+    marks = Watermarks(case.settings.journal.high_water, case.settings.journal.critical)
+    high, critical = marks.on(disk.f_blocks * disk.f_frsize)
+    if free < (critical or _LEAST_BYTES):
         yield problem("disk space", told, advice)
-    elif free < _FEW_BYTES:
+    elif free < max(high, _FEW_BYTES):
         yield warning("disk space", told, advice)
     else:
         yield ok("disk space", told)
@@ -275,12 +278,6 @@ def _judge_loaded_unit(found: Mapping[str, str], told: str) -> Finding:
         advice = f"See why: journalctl -u {UNIT}"
         return warning("systemd", f"{told}, restarted {found['NRestarts']} times", advice)
     return ok("systemd", told)
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes >= 1 << 30:
-        return f"{size_bytes / (1 << 30):.1f} GiB"
-    return f"{size_bytes / (1 << 20):.1f} MiB"
 
 
 WITHOUT_CONFIG: tuple[Check, ...] = (check_program, check_sqlite, check_systemd)

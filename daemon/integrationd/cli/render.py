@@ -14,6 +14,7 @@ COLOURS = {
     "completed": "green",
     "ok": "green",
     "ready": "green",
+    "up": "green",
     "closed": "green",
     "done": "green",
     "pending": "yellow",
@@ -25,6 +26,7 @@ COLOURS = {
     "failed": "red",
     "expired": "red",
     "degraded": "red",
+    "down": "red",
     "open": "red",
 }
 

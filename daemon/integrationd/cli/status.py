@@ -9,6 +9,7 @@ from integrationd.cli.connections import connection_table
 from integrationd.cli.exits import Exit
 from integrationd.cli.render import Times, paint
 from integrationd.cli.session import Session, with_session
+from integrationd.settings.units import format_size
 
 STATES = (
     "pending",
@@ -51,6 +52,7 @@ def _lines(view: Mapping[str, Any], times: Times, room: int | None) -> Iterator[
         yield from (f"  {paint('!', 'failed')} {times.localised(each)}" for each in problems)
     yield ""
     yield f"Journal: {_journal(view.get('journal') or {})}"
+    yield f"Link:    {_link(view.get('link') or {}, times)}"
     yield f"Calls:   {_ledger(view.get('ledger') or {})}"
     if view.get("oldest_pending_at"):
         yield f"         the oldest pending one is from {times.both(view['oldest_pending_at'])}"
@@ -61,13 +63,29 @@ def _lines(view: Mapping[str, Any], times: Times, room: int | None) -> Iterator[
 
 def _journal(journal: Mapping[str, Any]) -> str:
     parts = [paint(str(journal.get("condition")))]
-    if journal.get("reason"):
+    if journal.get("level") == "high":
+        parts.append(f"low on room: {_room(journal)}, calls of low priority are refused")
+    elif journal.get("reason"):
         parts.append(str(journal["reason"]))
+    else:
+        parts.append(_room(journal))
     parts.append(f"SQLite {journal.get('sqlite_version')}")
-    parts.append(f"write-ahead log {_size(journal.get('wal_bytes') or 0)}")
+    parts.append(f"write-ahead log {format_size(journal.get('wal_bytes') or 0)}")
     if journal.get("exclusive"):
         parts.append("one exclusive connection, since this SQLite is not safe with two")
-    return ", ".join(parts)
+    return ", ".join(filter(None, parts))
+
+
+def _room(journal: Mapping[str, Any]) -> str:
+    free, size = journal.get("free_bytes"), journal.get("disk_bytes")
+    return (
+        "" if free is None or size is None else f"{format_size(free)} of {format_size(size)} free"
+    )
+
+
+def _link(link: Mapping[str, Any], times: Times) -> str:
+    since = f" since {times.both(link['since'])}" if link.get("since") else ""
+    return f"{paint(str(link.get('state')))}{since}"
 
 
 def _ledger(ledger: Mapping[str, Any]) -> str:
@@ -78,10 +96,3 @@ def _ledger(ledger: Mapping[str, Any]) -> str:
         return f"accepted {accepted}"
     sign = "=" if accepted == sum(counts.values()) else paint("does not equal", "failed")
     return f"accepted {accepted} {sign} {' + '.join(terms)}"
-
-
-def _size(size_bytes: int) -> str:
-    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= length:
-            return f"{size_bytes / length:.1f} {unit}"
-    return f"{size_bytes} B"

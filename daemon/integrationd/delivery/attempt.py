@@ -24,6 +24,7 @@ from integrationd.delivery.answers import (
     reason_of,
 )
 from integrationd.delivery.exchange_log import describe
+from integrationd.delivery.link import Link
 from integrationd.delivery.sound import sound
 from integrationd.delivery.terms import Terms
 from integrationd.events import Bus, LeaseLost
@@ -99,6 +100,7 @@ class Means:
     """What attempts may ask the daemon for.
 
     Attributes:
+        link: Knows whether this machine's own link is to blame for a failure.
         renew: Asked when a provider did not know the credentials of a connection: whether those
             in force have changed since it was made.
         callback_base: Returns the address that a call's provider sends its webhooks to, by the
@@ -107,6 +109,7 @@ class Means:
         personal: Masks what tells who a person is in what is kept of exchanges.
     """
 
+    link: Link
     renew: Renew = never_renewed
     callback_base: Callable[[str], str] = no_callbacks
     defaults_of: Callable[[str], Mapping[str, str]] = no_defaults
@@ -200,7 +203,8 @@ class Attempts:
             # The contract has become stricter since the call was accepted.
             refused = said.Rejected(reason="invalid_payload", detail=str(error))
             return self._decide_plainly(lease, refused, terms)
-        policy = terms.policy(call, connection, served, request)
+        until_ms = self._means.link.keeps_trying_until_ms
+        policy = terms.policy(call, connection, served, request, until_ms)
         now_ms = self._clock.now_ms()
         if lease.kind is AttemptKind.SEND and not may_still_repeat(call, policy, now_ms):
             return settle_unrepeatable(call, lease.parts, policy, now_ms, self._jitter)
@@ -283,9 +287,11 @@ class Attempts:
         exchange.answer = sound(exchange.answer, self._masker(work))
         if isinstance(exchange.answer, said.Delivered) and not work.lease.parts:
             exchange.answer = of_one(exchange.answer)
-        if is_unauthorised(exchange.answer, _last_status(exchange)) and await self._means.renew(
-            work.connection
-        ):
+        status = _last_status(exchange)
+        exchange.answer = await self._means.link.explain(
+            work.connection.name, exchange.answer, status
+        )
+        if is_unauthorised(exchange.answer, status) and await self._means.renew(work.connection):
             exchange.answer = said.Retryable(
                 reason=RENEWED,
                 detail="The provider did not know the credentials; newer ones are in force now.",

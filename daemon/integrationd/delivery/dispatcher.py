@@ -15,7 +15,7 @@ from integrationd.delivery.feeds import Feeds
 from integrationd.delivery.line import JOURNAL_PAUSE_S, Line
 from integrationd.delivery.routing import Routing
 from integrationd.errors import JournalError
-from integrationd.events import Bus, CallAccepted, CallChanged
+from integrationd.events import Bus, CallAccepted, CallChanged, LinkMoved
 from integrationd.journal import Journal
 
 
@@ -44,6 +44,7 @@ class Dispatcher:
         self._moved = anyio.Event()
         bus.subscribe(CallAccepted, self._on_accepted)
         bus.subscribe(CallChanged, self._on_changed)
+        bus.subscribe(LinkMoved, self._on_link)
 
     @property
     def lines(self) -> Mapping[str, Line]:
@@ -127,6 +128,10 @@ class Dispatcher:
 
     def _on_changed(self, event: CallChanged) -> None:
         self._note(event.call)
+
+    def _on_link(self, _event: LinkMoved) -> None:
+        for line in self._lines.values():
+            line.wake()
 
     def _note(self, call: Call) -> None:
         if call.state is CallState.PENDING and call.due_at_ms is not None:

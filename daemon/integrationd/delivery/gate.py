@@ -17,6 +17,7 @@ from integrationd.events import BreakerMoved
 from integrationd.journal import Transaction, store_breaker
 from integrationd.limiter import Limiter, Rate
 from integrationd.sdk import outcome as said
+from integrationd.settlement import LINK_DOWN
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,11 @@ class Gate:
             self._limiter = Limiter(rate) if rate else None
         elif rate != self._limiter.rate:
             self._limiter = self._limiter.under(rate)
+
+    @property
+    def running(self) -> int:
+        """How many attempts are under way."""
+        return self._running
 
     def capacity(self, now_ms: int) -> int:
         """Return how many attempts may start now."""
@@ -193,7 +199,7 @@ def _weight(answer: Answer) -> bool | None:
             return True
         case said.NeverHappened():
             return True
-        case said.Retryable() if answer.reason == RENEWED:
+        case said.Retryable() if answer.reason in (RENEWED, LINK_DOWN):
             return None
         case said.Retryable() | said.Uncertain():
             return False
@@ -206,4 +212,6 @@ def _weight(answer: Answer) -> bool | None:
 
 
 # Reasons why a query came to nothing that say nothing about the provider.
-_OUR_OWN = frozenset({"cannot_ask", "interrupted", "not_found", "unknown_here", "no_answer"})
+_OUR_OWN = frozenset(
+    {"cannot_ask", "interrupted", "not_found", "unknown_here", "no_answer", LINK_DOWN}
+)

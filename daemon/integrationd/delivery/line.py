@@ -17,6 +17,7 @@ from integrationd.delivery.answers import Answer
 from integrationd.delivery.attempt import Attempts
 from integrationd.delivery.feeds import Feeds
 from integrationd.delivery.gate import Gate
+from integrationd.delivery.link import Link
 from integrationd.delivery.slots import Slots
 from integrationd.delivery.terms import Terms
 from integrationd.errors import JournalError
@@ -46,6 +47,7 @@ class Common:
     """What all lines share.
 
     Attributes:
+        link: Whether the world can be reached.
         slots: How many attempts the whole daemon may still start.
         leases: Where calls are claimed.
         attempts: Makes the attempts.
@@ -56,6 +58,7 @@ class Common:
         tell_room: Told of a connection whose attempt has ended; another line may serve it by then.
     """
 
+    link: Link
     slots: Slots
     leases: Leases
     attempts: Attempts
@@ -79,6 +82,7 @@ class Line:
         self._connection = connection
         self._terms = terms
         self._gate = gate
+        self._link = common.link
         self._slots = common.slots
         self._leases = common.leases
         self._attempts = common.attempts
@@ -144,7 +148,7 @@ class Line:
     async def _claim_once(self, attempts: TaskGroup) -> bool:
         """Claim what can go now and start it; return whether anything was claimed."""
         now_ms = self._clock.now_ms()
-        capacity = self._gate.capacity(now_ms)
+        capacity = self._capacity(now_ms)
         due = [turn for turn, due_ms in self._due.items() if due_ms <= now_ms]
         room = self._slots.reserve(self, capacity if due else 0)
         claimed = 0
@@ -158,6 +162,11 @@ class Line:
             self._slots.release(room - claimed)
         return claimed > 0
 
+    def _capacity(self, now_ms: int) -> int:
+        """Return how many attempts may start now."""
+        on_link = self._link.room(self._connection.name, self._gate.running, now_ms)
+        return min(self._gate.capacity(now_ms), on_link) if on_link else 0
+
     async def _take_turn(self, turn: Turn, limit: int, attempts: TaskGroup) -> int:
         """Claim up to ``limit`` calls and start them; return how many were claimed."""
         # What was claimed is attempted on the terms of its lease, whatever a reload brings.
@@ -166,8 +175,8 @@ class Line:
             leases = await self._claim(turn, limit, round(terms.limits.lease_s * 1000))
             for lease in leases:
                 # While the claim was made durable, an attempt under way may have opened the
-                # breaker, or a reload may have taken the connection away.
-                if self._gate.capacity(self._clock.now_ms()) > 0 and not self._draining:
+                # breaker or found the link down, or a reload may have taken the connection away.
+                if self._capacity(self._clock.now_ms()) > 0 and not self._draining:
                     self._start(lease, connection, terms, attempts)
                 else:
                     self._slots.release()
@@ -250,9 +259,10 @@ class Line:
         if not self._due or self._slots.has_waiting(self):
             return None
         gate_ms = self._gate.next_ms(now_ms)
-        if gate_ms is None:
+        link_ms = self._link.next_ms(self._connection.name, self._gate.running, now_ms)
+        if gate_ms is None or link_ms is None:
             return None
-        return (max(min(self._due.values()), gate_ms) - now_ms) / 1000
+        return (max(min(self._due.values()), gate_ms, link_ms) - now_ms) / 1000
 
 
 def both(

@@ -7,6 +7,7 @@ import anyio
 
 from integrationd.call import AttemptKind, Call, CallState, Lease, is_subscription, pinned_to
 from integrationd.clock import Clock
+from integrationd.delivery.link import Link
 from integrationd.delivery.routing import Routing
 from integrationd.delivery.terms import Terms
 from integrationd.errors import DamagedError, JournalError
@@ -28,6 +29,8 @@ RECLAIM_EVERY_S = 10.0
 PRUNE_EVERY_S = 300.0
 JOURNAL_PAUSE_S = 1.0
 LONGEST_NAP_S = 3600.0
+# While nothing is given up, what has a time of its own still expires, as near to the dot as this.
+HELD_NAP_S = 5.0
 
 
 class Reclaimer:
@@ -113,13 +116,23 @@ class Reclaimer:
 
 
 class Expirer:
-    """Ends pending calls whose time is over, on the dot and not by polling."""
+    """Ends pending calls whose time is over, on the dot and not by polling.
+
+    While the link is down, and for a while after, only what expires by its own time is ended.
+    """
 
     def __init__(
-        self, journal: Journal, reclaimer: Reclaimer, bus: Bus, clock: Clock, jitter: Jitter
+        self,
+        journal: Journal,
+        reclaimer: Reclaimer,
+        link: Link,
+        bus: Bus,
+        clock: Clock,
+        jitter: Jitter,
     ) -> None:
         self._journal = journal
         self._reclaimer = reclaimer
+        self._link = link
         self._clock = clock
         self._jitter = jitter
         self._next_ms: int | None = None
@@ -137,7 +150,7 @@ class Expirer:
     async def run_once(self) -> int:
         """End what is over and return how many calls that were."""
         count = 0
-        while calls := await self._journal.leases.past_deadline(STEP):
+        while calls := await self._journal.leases.past_deadline(STEP, gives_up=self._gives_up()):
             now_ms = self._clock.now_ms()
             plain = [(call, expire(call, now_ms)) for call in calls if not call.doubt]
             await self._journal.leases.expire(plain)
@@ -165,11 +178,20 @@ class Expirer:
             self._wake = anyio.Event()
             try:
                 await self.run_once()
-                self._next_ms = await self._journal.leases.next_deadline_ms()
+                self._next_ms = await self._next_deadline_ms()
             except (JournalError, DamagedError):
                 await self._clock.sleep(JOURNAL_PAUSE_S)
                 continue
             await self._nap()
+
+    def _gives_up(self) -> bool:
+        return self._link.gives_up(self._clock.now_ms())
+
+    async def _next_deadline_ms(self) -> int | None:
+        if self._gives_up():
+            return await self._journal.leases.next_deadline_ms()
+        # What is overdue stays so; the next look is not put off by it, nor begun at once.
+        return self._clock.now_ms() + round(HELD_NAP_S * 1000)
 
     async def _nap(self) -> None:
         seconds = LONGEST_NAP_S

@@ -8,6 +8,7 @@ same time; and between two failures no more than a day counts, however long noth
 import dataclasses
 
 from integrationd.sdk import outcome as said
+from integrationd.settlement import LINK_DOWN
 
 # Whoever failed for so long without any success in between is switched off.
 PATIENCE_MS = 5 * 24 * 3600 * 1000
@@ -55,5 +56,5 @@ def is_theirs(answer: said.Retryable | said.Uncertain, now_ms: int, reached_ms: 
     return answer.reason not in _OUR_OWN and 0 <= now_ms - reached_ms < REACHED_LATELY_MS
 
 
-# The daemon stopped, or a plugin could not do its part.
-_OUR_OWN = frozenset({"interrupted", "plugin_error", "not_offered"})
+# The daemon stopped, a plugin could not do its part, or this machine reaches nobody.
+_OUR_OWN = frozenset({"interrupted", "plugin_error", "not_offered", LINK_DOWN})

@@ -19,6 +19,7 @@ from integrationd.delivery.dispatcher import Dispatcher
 from integrationd.delivery.feeds import Feeds
 from integrationd.delivery.gate import Gate, gate_for
 from integrationd.delivery.line import Common, Line
+from integrationd.delivery.link import STORED_AS, Blind, Link, LinkStatus, Sight
 from integrationd.delivery.maintenance import Expirer, Pruner, Reclaimer
 from integrationd.delivery.routing import UNTOUCHED, ByHand, Routing
 from integrationd.delivery.slots import Slots
@@ -55,6 +56,7 @@ class Surroundings:
             call's id; empty where nothing can arrive.
         defaults_of: Returns what a tenant's calls take that do not say it themselves.
         by_hand: What was done to connections besides configuring them.
+        sight: What looks for the world when nobody answers.
     """
 
     journal: Journal
@@ -70,6 +72,7 @@ class Surroundings:
     defaults_of: Callable[[str], Mapping[str, str]] = no_defaults
     by_hand: ByHand = UNTOUCHED
     personal: PersonalData = dataclasses.field(default_factory=PersonalData)
+    sight: Sight = dataclasses.field(default_factory=Blind)
 
 
 class Delivery:
@@ -86,22 +89,13 @@ class Delivery:
         self._routing = Routing(around.registry, around.settings, around.by_hand)
         self._dispatcher = Dispatcher(around.journal, self._routing, around.bus, around.clock)
         self._slots = Slots(around.settings.delivery.concurrency)
+        self._link = Link(around.sight, around.journal.breakers.keep, around.bus, around.clock)
+        self._link.use(is_watched=around.settings.link.watch)
         self._common = Common(
+            link=self._link,
             slots=self._slots,
             leases=around.journal.leases,
-            attempts=Attempts(
-                around.journal.leases,
-                around.bus,
-                around.clock,
-                around.jitter,
-                self._maskers,
-                Means(
-                    renew=around.renew,
-                    callback_base=around.callback_base,
-                    defaults_of=around.defaults_of,
-                    personal=around.personal,
-                ),
-            ),
+            attempts=self._attempts_of(around),
             feeds=self._dispatcher.feeds,
             clock=around.clock,
             tell_due=self._dispatcher.note_due,
@@ -113,6 +107,18 @@ class Delivery:
         )
         # Before that there are no lines: their gates are only known with the stored breakers.
         self._has_begun = False
+
+    def _attempts_of(self, around: Surroundings) -> Attempts:
+        means = Means(
+            link=self._link,
+            renew=around.renew,
+            callback_base=around.callback_base,
+            defaults_of=around.defaults_of,
+            personal=around.personal,
+        )
+        return Attempts(
+            around.journal.leases, around.bus, around.clock, around.jitter, self._maskers, means
+        )
 
     @property
     def grace_s(self) -> float:
@@ -130,13 +136,16 @@ class Delivery:
         await self._dispatcher.feeds.recall()
         reclaimer = self._reclaimer
         await reclaimer.reclaim_all()
-        expirer = Expirer(around.journal, reclaimer, around.bus, around.clock, around.jitter)
+        expirer = Expirer(
+            around.journal, reclaimer, self._link, around.bus, around.clock, around.jitter
+        )
         self._arrange_lines()
         self._has_begun = True
         async with anyio.create_task_group() as services:
             services.start_soon(reclaimer.run, name="reclaimer")
             services.start_soon(expirer.run, name="expirer")
             services.start_soon(self._dispatcher.feeds.run, name="feeds")
+            services.start_soon(self._link.run, name="link")
             services.start_soon(Pruner(around.retention, around.clock).run, name="pruner")
             await self._dispatcher.run(grace_s=lambda: self.grace_s)
             services.cancel_scope.cancel()
@@ -164,6 +173,7 @@ class Delivery:
         self._take_maskers(maskers)
         self._routing.use(settings, by_hand)
         self._slots.resize(settings.delivery.concurrency)
+        self._link.use(is_watched=settings.link.watch)
         self._take_terms(settings)
         if self._has_begun:
             self._arrange_lines()
@@ -216,6 +226,8 @@ class Delivery:
 
     async def _restore_breakers(self) -> None:
         for stored in await self._around.journal.breakers.all():
+            if stored.connection == STORED_AS:
+                self._link.recall(stored)
             if stored.connection in self._terms:
                 self._gates[stored.connection] = gate_for(
                     stored.connection, self._terms[stored.connection], self._around.clock, stored
@@ -246,6 +258,15 @@ class Delivery:
     def policy_of(self, call: Call, payload: bytes) -> Policy:
         """Return the rules for a call by its payload; nothing repeats if they are not known."""
         return self._reclaimer.policy_of(call, payload)
+
+    @property
+    def link(self) -> LinkStatus:
+        """How this machine's own link is."""
+        return self._link.status
+
+    def waits_for_the_link(self, connection: str) -> bool:
+        """Say whether a connection is held until the link is back."""
+        return self._link.holds(connection)
 
     @property
     def feeds(self) -> Feeds:

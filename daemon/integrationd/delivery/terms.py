@@ -50,9 +50,14 @@ class Terms:
         return cls(settings=settings, limits=limits, retry=retry)
 
     def policy(
-        self, call: Call, connection: Connection, served: ServedOperation, request: Any
+        self,
+        call: Call,
+        connection: Connection,
+        served: ServedOperation,
+        request: Any,
+        keeps_trying_until_ms: int = 0,
     ) -> Policy:
-        """Return the rules for one call."""
+        """Return the rules for one call; nothing is given up before a time that is named."""
         contract = served.contract
         query = connection.plugin.queries.get(call.operation)
         repeats = self.settings.max_repeats
@@ -66,6 +71,7 @@ class Terms:
             on_uncertain=self._on_uncertain(call, contract.on_uncertain),
             max_repeats=contract.max_repeats if repeats is None else repeats,
             asked=contract.money(request),
+            keeps_trying_until_ms=keeps_trying_until_ms,
         )
 
     def _on_uncertain(self, call: Call, default: OnUncertain) -> OnUncertain:

@@ -4,6 +4,7 @@ from integrationd.journal.api_keys import KeysAtHand, NewApiKey, StoredApiKey
 from integrationd.journal.attempts import AttemptFilter, StoredAttempt
 from integrationd.journal.breakers import store_breaker
 from integrationd.journal.calls import CallDetail, CallFilter, NewCall, Receipt
+from integrationd.journal.condition import Condition, JournalStatus
 from integrationd.journal.directory import (
     DirectoryTables,
     NewSecrets,
@@ -28,7 +29,7 @@ from integrationd.journal.event_log import (
 )
 from integrationd.journal.feeds import FeedTerms, Turn, is_told
 from integrationd.journal.inbox import Endpoint, Inbox, InboxFilter, Received, StoredWebhook
-from integrationd.journal.journal import Condition, Journal, JournalStatus
+from integrationd.journal.journal import Journal
 from integrationd.journal.keys import load_or_make_key, read_key, read_secret, write_secret
 from integrationd.journal.ledger import LedgerLine
 from integrationd.journal.logbook import LogEntry, LogFilter, LogPlace, StoredFault
@@ -36,6 +37,7 @@ from integrationd.journal.oauth_rows import StoredToken, TokenSecret
 from integrationd.journal.oauth_states import BegunAuthorisation
 from integrationd.journal.oauth_tokens import NewToken, OAuthTokens, TokenPlace
 from integrationd.journal.retention import Kept, KeptHere, Retention
+from integrationd.journal.room import Watermarks
 from integrationd.journal.secret_rows import Sealed, StoredSecret
 from integrationd.journal.secrets import Rotated, Secrets, stored_vault
 from integrationd.journal.subscription_rows import Cursor, StoredSubscription, SubscriptionTerms
@@ -106,6 +108,7 @@ __all__ = [
     "TokenSecret",
     "Transaction",
     "Turn",
+    "Watermarks",
     "is_told",
     "load_or_make_key",
     "no_such_subscription",

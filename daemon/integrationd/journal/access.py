@@ -12,11 +12,15 @@ _Result = TypeVar("_Result")
 class Access(Protocol):
     """Writes in groups, reads from the last commit."""
 
-    def refuse_new_work(self) -> None:
+    def refuse_new_work(self, *, is_low: bool = False) -> None:
         """Do nothing while the journal can take new calls.
 
+        Args:
+            is_low: The work is of low priority.
+
         Raises:
-            JournalFullError: The disk is full.
+            JournalHighWaterError: The disk is low on room, and the work can wait.
+            JournalFullError: The disk is full, or has only what is kept for settling.
             JournalUnavailableError: The journal is recovering.
         """
         ...

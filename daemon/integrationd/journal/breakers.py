@@ -24,16 +24,29 @@ class Breakers:
         """Keep a breaker that moved, with the event that tells of it."""
         await self._access.write(lambda transaction: store_breaker(transaction, breaker, moved))
 
+    async def keep(self, breaker: Breaker, event: EventRecord) -> None:
+        """Keep what stands among the breakers, with the event that tells of it."""
+
+        def job(transaction: Transaction) -> None:
+            _replace(transaction, breaker)
+            transaction.chain.append(transaction.db, event, breaker.changed_at_ms)
+
+        await self._access.write(job)
+
 
 def store_breaker(transaction: Transaction, breaker: Breaker, moved: BreakerMoved) -> None:
     """Keep a breaker that moved, inside another write."""
+    _replace(transaction, breaker)
+    if moved.after in ("open", "closed") and not _is_known(moved):
+        transaction.chain.append(transaction.db, _event(moved), breaker.changed_at_ms)
+    transaction.told.append(moved)
+
+
+def _replace(transaction: Transaction, breaker: Breaker) -> None:
     transaction.db.execute(
         "REPLACE INTO breaker (connection, record, changed_at_ms) VALUES (?, ?, ?)",
         (breaker.connection, breaker.record, breaker.changed_at_ms),
     )
-    if moved.after in ("open", "closed") and not _is_known(moved):
-        transaction.chain.append(transaction.db, _event(moved), breaker.changed_at_ms)
-    transaction.told.append(moved)
 
 
 def _is_known(moved: BreakerMoved) -> bool:

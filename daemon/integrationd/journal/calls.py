@@ -14,9 +14,16 @@ from integrationd.call import (
     Call,
     CallState,
     Part,
+    Priority,
 )
 from integrationd.clock import Clock
-from integrationd.errors import ConflictError, DamagedError, NotFoundError, UnprocessableError
+from integrationd.errors import (
+    ConflictError,
+    DamagedError,
+    JournalFullError,
+    NotFoundError,
+    UnprocessableError,
+)
 from integrationd.events import CallAccepted, CallChanged
 from integrationd.journal import rows, sqlite
 from integrationd.journal.access import Access
@@ -145,10 +152,17 @@ class Calls:
             UnprocessableError: An idempotency key came before with another request, or they are
                 more than a quota ever allows.
             ConflictError: A provider reference is taken on that connection.
+            JournalHighWaterError: The disk is low on room, and one of them can wait.
             JournalFullError: The disk is full.
             JournalUnavailableError: The journal is recovering.
         """
-        self._access.refuse_new_work()
+        try:
+            self._access.refuse_new_work(is_low=any(_can_wait(one) for one in new))
+        except JournalFullError:
+            replays = await self._replays(new)
+            if len(replays) < len(new):
+                raise
+            return replays
 
         def job(transaction: Transaction) -> list[Receipt]:
             # One after the other, since a batch may name one key or reference twice.
@@ -172,15 +186,25 @@ class Calls:
         found = db.execute(_KNOWN, (new.call.tenant, new.idempotency_key)).fetchone()
         if found is None:
             return None
-        if found[1] != new.digest:
-            raise UnprocessableError(
-                "this Idempotency-Key was used before with another request",
-                code="idempotency_mismatch",
-                hint="Use a new key for a new call; repeat a call with exactly the same body.",
-            )
-        kept = sqlite.fetch_all(db, _OF_ID, (found[0], new.call.tenant))
-        call = rows.call_of(kept[0]) if kept else None
-        return Receipt(call=call, call_id=found[0], is_replay=True)
+        _refuse_other_request(found, new)
+        return _replay(found, sqlite.fetch_all(db, _OF_ID, (found[0], new.call.tenant)))
+
+    async def _replays(self, new: Sequence[NewCall]) -> list[Receipt]:
+        """Answer, without a write, calls that were accepted before, up to the first that was not.
+
+        Raises:
+            UnprocessableError: An idempotency key came before with another request.
+        """
+        receipts: list[Receipt] = []
+        for one in new:
+            key, tenant = one.idempotency_key, one.call.tenant
+            known = [] if key is None else await self._access.rows(_KNOWN, (tenant, key))
+            if not known:
+                break
+            _refuse_other_request(known[0], one)
+            kept = await self._access.rows(_OF_ID, (known[0][0], tenant))
+            receipts.append(_replay(known[0], kept))
+        return receipts
 
     def _refuse_taken_reference(self, db: sqlite.Connection, call: Call) -> None:
         if call.own_reference is None:
@@ -346,6 +370,24 @@ class Calls:
             return Settlement(call=noted, rule="contradiction acknowledged", events=(told,))
 
         return await self.change(call_id, decide, within)
+
+
+def _can_wait(new: NewCall) -> bool:
+    return new.call.priority is Priority.LOW
+
+
+def _refuse_other_request(known: sqlite.Row, new: NewCall) -> None:
+    if known[1] != new.digest:
+        raise UnprocessableError(
+            "this Idempotency-Key was used before with another request",
+            code="idempotency_mismatch",
+            hint="Use a new key for a new call; repeat a call with exactly the same body.",
+        )
+
+
+def _replay(known: sqlite.Row, kept: Sequence[sqlite.Row]) -> Receipt:
+    call = rows.call_of(kept[0]) if kept else None
+    return Receipt(call=call, call_id=known[0], is_replay=True)
 
 
 def _refuse_erased(db: sqlite.Connection, call: Call) -> None:

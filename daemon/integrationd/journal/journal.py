@@ -1,23 +1,27 @@
 """The journal as a whole: opened, written in groups, kept alive through disk faults.
 
-Its condition is one of ``ready``, ``full`` (the disk has no room: nothing new is accepted, what is
-there is served and delivered), ``recovering`` (the disk failed: closed, reopened, re-checked) and
-``closed``. Nothing here ever deletes or re-creates a journal.
+Its condition is one of ``ready``, ``full`` (the disk has no room but what is kept for settling:
+nothing new is accepted, what is there is served and delivered), ``recovering`` (the disk failed:
+closed, reopened, re-checked) and ``closed``. While it is ready, but its disk low on room, calls of
+low priority are refused. Nothing here ever deletes or re-creates a journal.
 """
 
 import asyncio
 import contextlib
-import enum
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
-import msgspec
 
 from integrationd.call import EventRecord
 from integrationd.clock import Clock
-from integrationd.errors import JournalError, JournalFullError, JournalUnavailableError
+from integrationd.errors import (
+    JournalError,
+    JournalFullError,
+    JournalHighWaterError,
+    JournalUnavailableError,
+)
 from integrationd.events import Bus, Committed, JournalMoved
 from integrationd.journal import database, sqlite
 from integrationd.journal.api_keys import ApiKeys
@@ -25,6 +29,7 @@ from integrationd.journal.attempts import Attempts
 from integrationd.journal.breakers import Breakers
 from integrationd.journal.calls import Calls
 from integrationd.journal.chain import Chain, Position, read_commit, read_position
+from integrationd.journal.condition import Condition, JournalStatus
 from integrationd.journal.directory import DirectoryTables
 from integrationd.journal.erasure import Erasures
 from integrationd.journal.event_log import EventLog
@@ -35,48 +40,33 @@ from integrationd.journal.logbook import Logbook
 from integrationd.journal.mark import Mark, MarkFile, Trust
 from integrationd.journal.oauth_states import OAuthStates
 from integrationd.journal.oauth_tokens import OAuthTokens
+from integrationd.journal.room import UNWATCHED, Level, ReadRoom, RoomWatch, Watermarks, read_room
 from integrationd.journal.secrets import Secrets
-from integrationd.journal.standing import loss_at_opening, sign_upgrade
+from integrationd.journal.standing import (
+    AlarmFile,
+    first_lease_id,
+    last_call_seq,
+    loss_at_opening,
+    sign_upgrade,
+)
 from integrationd.journal.subscriptions import Subscriptions
 from integrationd.journal.writer import Transaction, Writer
 
 PROBE_S = 1.0
-LEASES_PER_COMMIT_BITS = 20
 
 _Result = TypeVar("_Result")
 
 
-class Condition(enum.StrEnum):
-    """What the journal can do now."""
-
-    READY = "ready"
-    FULL = "full"
-    RECOVERING = "recovering"
-    CLOSED = "closed"
-
-
-class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person may want to know about the journal.
-
-    Attributes:
-        condition: See :class:`Condition`.
-        reason: Why it is not ready; empty when it is.
-        alarm: A loss that was noticed and nobody has acknowledged; empty when there is none.
-        sqlite_version: The library in use.
-        exclusive: Reads go between commits, since the library is not safe with two connections.
-        wal_bytes: The size of the write-ahead log.
-    """
-
-    condition: Condition
-    reason: str
-    alarm: str
-    sqlite_version: str
-    exclusive: bool
-    wal_bytes: int
-
-
 class Journal:
     """One daemon's journal.
+
+    Args:
+        path: Its file.
+        key: Chains the event log.
+        bus: Where commits and conditions are told.
+        clock: The time source.
+        marks: Where the room of its disk becomes too little; nowhere unless given.
+        read_room: Asks the system for that room.
 
     Attributes:
         calls: Accepting, looking at and moving calls.
@@ -96,22 +86,30 @@ class Journal:
         directory: Tenants and connections made over the API.
     """
 
-    def __init__(self, path: Path, key: bytes, bus: Bus, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: bytes,
+        bus: Bus,
+        clock: Clock,
+        marks: Watermarks = UNWATCHED,
+        read_room: ReadRoom = read_room,
+    ) -> None:
         self._path, self._key = path, key
+        self._alarm = AlarmFile(path.with_name(path.name + ".alarm"))
+        self._room = RoomWatch(path.parent, marks, clock, read_room)
         self._bus = bus
         self._clock = clock
-        self._condition = Condition.CLOSED
-        self._reason = "not opened yet"
-        self._changed = asyncio.Event()
-        self._exclusive = False
+        self._condition, self._reason = Condition.CLOSED, "not opened yet"
+        self._is_low = False
+        self._changed, self._handling = asyncio.Event(), anyio.Lock()
+        self._exclusive = self._checkpointing = False
         self._lock: database.FileLock | None = None
         self._mark: MarkFile | None = None
         self._db: sqlite.Connection | None = None
         self._writer: Writer | None = None
         self._quick: database.ReadConnection | None = None
         self._slow: database.ReadConnection | None = None
-        self._checkpointing = False
-        self._handling = anyio.Lock()
         self.calls = Calls(self, clock)
         self.leases = Leases(self, clock)
         self.attempts = Attempts(self)
@@ -140,14 +138,19 @@ class Journal:
         return reads > 0 or (self._writer is not None and self._writer.is_busy)
 
     def status(self) -> JournalStatus:
-        """Return what a person may want to know."""
+        """Return what a person may want to know, as of now."""
+        self._look_if_due()
+        room = self._room.room
         return JournalStatus(
             condition=self._condition,
             reason=self._reason,
-            alarm=self._alarm(),
+            alarm=self._alarm.read(),
             sqlite_version=".".join(map(str, sqlite.VERSION)),
             exclusive=self._exclusive,
             wal_bytes=database.wal_bytes(self._path),
+            level=self._room.level,
+            free_bytes=room and room.free_bytes,
+            disk_bytes=room and room.total_bytes,
         )
 
     async def open(self) -> None:
@@ -179,8 +182,8 @@ class Journal:
         if wrong:
             self._move(Condition.RECOVERING, wrong)
             return
-        self.calls.begin_after(_last_call_seq(db))
-        self.leases.begin_after(_first_lease_id(db))
+        self.calls.begin_after(last_call_seq(db))
+        self.leases.begin_after(first_lease_id(db))
         mark = self._mark
         if mark is None:
             raise JournalUnavailableError("the journal is closed")
@@ -191,7 +194,10 @@ class Journal:
         if not self._exclusive:
             self._quick = await database.ReadConnection.open(self._path)
             self._slow = await database.ReadConnection.open(self._path)
-        self._move(Condition.READY, "")
+        self._room.look()
+        # What is there is served and delivered from now on, also if there is no room for more.
+        self._move(Condition.READY, self._room.told())
+        self._heed_room()
 
     def _compare_with_mark(self, db: sqlite.Connection, position: Position) -> str:
         """Raise the alarm if the journal stands below its high-water mark; return its text."""
@@ -200,8 +206,8 @@ class Journal:
             return ""
         is_upgraded = sign_upgrade(db, self._key)
         loss = loss_at_opening(db, mark, position, is_upgraded=is_upgraded)
-        if loss and not self._alarm():
-            self._alarm_file.write_text(loss, "utf-8")
+        if loss and not self._alarm.read():
+            self._alarm.write(loss)
         if mark.read()[1] is not Trust.SEALED:
             with contextlib.suppress(OSError):
                 mark.write(Mark(read_commit(db), *position))
@@ -215,32 +221,21 @@ class Journal:
         with contextlib.suppress(JournalError):
             await writer.run(lambda writing: writing.chain.append(writing.db, told, now_ms))
 
-    @property
-    def _alarm_file(self) -> Path:
-        return self._path.with_name(self._path.name + ".alarm")
-
-    def _alarm(self) -> str:
-        """Return the alarm; empty where there is none, or the disk had no room for its text."""
-        try:
-            return self._alarm_file.read_text("utf-8", "replace")
-        except FileNotFoundError:
-            return ""
-
     async def acknowledge_alarm(self, by: str) -> bool:
         """Take note of a loss, so that it is no longer shown; return whether there was one."""
-        text = self._alarm()
+        text = self._alarm.read()
         if not text:
             return False
         event = EventRecord(type="journal.acknowledged", data={"by": by, "found": text})
         now_ms = self._clock.now_ms()
         await self.write(lambda writing: writing.chain.append(writing.db, event, now_ms))
-        self._alarm_file.unlink(missing_ok=True)
+        self._alarm.remove()
         return True
 
     async def run(self) -> None:
-        """Bring the journal back whenever a fault has stopped it; runs for the daemon's life."""
+        """Bring the journal back whenever a fault or want of room stops it, all its life long."""
         while self._condition is not Condition.CLOSED:
-            if self._condition is Condition.READY:
+            if self._condition is Condition.READY and self._room.level is Level.AMPLE:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
@@ -249,12 +244,18 @@ class Journal:
                 await self._try_again()
 
     async def _try_again(self) -> None:
-        if self._condition is Condition.FULL and self._writer is not None:
-            await self._writer.run(_probe)
-            if self._condition is Condition.FULL:
-                self._move(Condition.READY, "")
+        if self._writer is None or self._condition is Condition.RECOVERING:
+            await self._reopen()
             return
-        await self._reopen()
+        self._room.look()
+        self._heed_room()
+        if self._may_resume():
+            await self._writer.run(_probe)
+        if self._may_resume():
+            self._move(Condition.READY, self._room.told())
+
+    def _may_resume(self) -> bool:
+        return self._condition is Condition.FULL and self._room.level is not Level.CRITICAL
 
     async def _reopen(self) -> None:
         # Never left half done: a thread that still has the connection would use it beside the next.
@@ -277,24 +278,45 @@ class Journal:
             name = getattr(error, "sqlite_errorname", type(error).__name__)
             self._move(Condition.RECOVERING, f"The journal's disk failed: {name}: {error}")
 
-    def _move(self, condition: Condition, reason: str) -> None:
-        moved = condition is not self._condition
-        self._condition, self._reason = condition, reason
-        self._changed.set()
-        if moved:
-            self._bus.publish(JournalMoved(condition=condition.value, reason=reason))
+    def _look_if_due(self) -> None:
+        """Look at the room, at most once a second while there is enough of it."""
+        if self._room.is_due and self._condition is not Condition.CLOSED:
+            self._room.look()
+            self._heed_room()
 
-    def refuse_new_work(self) -> None:
+    def _heed_room(self) -> None:
+        """Move as the room asks for; a fault is mended elsewhere."""
+        is_critical = self._room.level is Level.CRITICAL
+        if self._condition is Condition.READY or (
+            self._condition is Condition.FULL and is_critical
+        ):
+            self._move(Condition.FULL if is_critical else Condition.READY, self._room.told())
+
+    def _move(self, condition: Condition, reason: str) -> None:
+        is_low = condition is Condition.READY and self._room.level is Level.HIGH
+        moved = (condition, is_low) != (self._condition, self._is_low)
+        self._condition, self._reason, self._is_low = condition, reason, is_low
+        if moved:
+            self._changed.set()
+            self._bus.publish(JournalMoved(condition.value, reason, is_low))
+
+    def refuse_new_work(self, *, is_low: bool = False) -> None:
         """Do nothing while the journal can take new calls.
 
+        Args:
+            is_low: The work is of low priority.
+
         Raises:
-            JournalFullError: The disk is full.
+            JournalHighWaterError: The disk is low on room, and the work can wait.
+            JournalFullError: The disk is full, or has only what is kept for settling.
             JournalUnavailableError: The journal is recovering or closed.
         """
         if self._condition is Condition.READY:
+            if is_low and self._is_low:
+                raise JournalHighWaterError
             return
         if self._condition is Condition.FULL:
-            raise JournalFullError
+            raise JournalFullError(self._reason)
         raise JournalUnavailableError(
             f"the journal is not ready: {self._reason}", hint="Repeat the request in a moment."
         )
@@ -345,7 +367,8 @@ class Journal:
         return await self._writer.between_groups(lambda db: sqlite.fetch_all(db, sql, parameters))
 
     def _after_commit(self, _event: Committed) -> None:
-        """Checkpoint outside the commit path once the WAL has grown."""
+        """See what room is left; checkpoint outside the commit path once the WAL has grown."""
+        self._look_if_due()
         writer = self._writer
         if self._checkpointing or writer is None:
             return
@@ -408,13 +431,3 @@ class Journal:
 
 def _probe(transaction: Transaction) -> None:
     """Write nothing of its own; the group's own number takes the room that is asked about."""
-
-
-def _first_lease_id(db: sqlite.Connection) -> int:
-    """Return a number that no earlier lease had: commits are counted, and none makes so many."""
-    return read_commit(db) << LEASES_PER_COMMIT_BITS
-
-
-def _last_call_seq(db: sqlite.Connection) -> int:
-    found: int | None = db.execute("SELECT max(seq) FROM call").fetchone()[0]
-    return found or 0

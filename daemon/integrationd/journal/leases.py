@@ -40,8 +40,9 @@ _LEASED = _WITH_BODY + (
 )
 _PAST_DEADLINE = (
     "SELECT * FROM call_record WHERE state = 'pending' AND damaged_at_ms IS NULL"
-    " AND coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) <= ?"
-    " ORDER BY coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) LIMIT ?"
+    " AND coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) <= :now"
+    " AND (:gives_up OR expires_at_ms <= :now)"
+    " ORDER BY coalesce(min(expires_at_ms, give_up_at_ms), give_up_at_ms) LIMIT :limit"
 )
 # Every lane with pending calls, by one index seek each.
 LANES = (
@@ -311,10 +312,11 @@ class Leases:
             lambda row: _lease_of(row, parts.get(row[0], ())),
         )
 
-    async def past_deadline(self, limit: int) -> list[Call]:
-        """Return pending calls whose time to expire or to give up has come."""
+    async def past_deadline(self, limit: int, *, gives_up: bool = True) -> list[Call]:
+        """Return pending calls whose time to expire has come, or to give up, where that counts."""
         now_ms = self._clock.now_ms()
-        found = await self._access.rows(_PAST_DEADLINE, (now_ms, limit))
+        terms = {"now": now_ms, "limit": limit, "gives_up": gives_up}
+        found = await self._access.rows(_PAST_DEADLINE, terms)
         return await sound(self._access, now_ms, found, rows.call_of)
 
     async def next_deadline_ms(self) -> int | None:

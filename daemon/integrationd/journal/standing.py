@@ -1,9 +1,12 @@
 """Where a journal stands when it is opened: against its mark, and after an earlier version."""
 
+from pathlib import Path
+
 from integrationd.journal import sqlite
 from integrationd.journal.chain import Position, read_commit, sign_attempts
 from integrationd.journal.mark import Mark, MarkFile, Trust
 
+LEASES_PER_COMMIT_BITS = 20
 _ACTED = "The disk or somebody changed its files."
 
 
@@ -55,3 +58,44 @@ def sign_upgrade(db: sqlite.Connection, key: bytes) -> bool:
         return False
     db.execute("UPDATE attempt_anchor SET signature = ?", (sign_attempts(key, *row),))
     return True
+
+
+def first_lease_id(db: sqlite.Connection) -> int:
+    """Return a number that no earlier lease had: commits are counted, and none makes so many."""
+    return read_commit(db) << LEASES_PER_COMMIT_BITS
+
+
+def last_call_seq(db: sqlite.Connection) -> int:
+    """Return the number of the latest call, 0 if there is none."""
+    found: int | None = db.execute("SELECT max(seq) FROM call").fetchone()[0]
+    return found or 0
+
+
+class AlarmFile:
+    """Keeps a loss that was noticed until somebody acknowledges it.
+
+    Args:
+        path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> str:
+        """Return the alarm; empty where there is none, or the disk had no room for its text."""
+        try:
+            return self._path.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def write(self, text: str) -> None:
+        """Raise it.
+
+        Raises:
+            OSError: The disk is full or failing.
+        """
+        self._path.write_text(text, "utf-8")
+
+    def remove(self) -> None:
+        """Take it back."""
+        self._path.unlink(missing_ok=True)

@@ -62,6 +62,7 @@ class Connection:
         tenant: Whose it is; everybody's when None.
         plugin: The plugin version that it was made from.
         secrets: What its config types as a secret, wherever that came from.
+        is_outside: Whether it may lead beyond the machine's own networks only.
         provider: The provider object; it serves this connection only.
         client: The prepared HTTP client, where the provider's config asks for one.
     """
@@ -75,6 +76,7 @@ class Connection:
         self.tenant = spec.tenant
         self.plugin = plugin
         self.secrets = frozenset(typed_secrets(config))
+        self.is_outside = getattr(config, "allow_private", None) is False
         self.provider: Provider = plugin.provider(config, self)
         self.client = _client(config, spec.timeout_s)
         self._tokens: TokenSource | None = None

@@ -55,6 +55,20 @@ class PreparedClient(httpx2.AsyncClient):
         self._prefix = base_url.rstrip("/")
         self._url_of = functools.lru_cache(_REMEMBERED_URLS)(self._joined)
 
+    @property
+    def host(self) -> str:
+        """The host that it is bound to."""
+        return self._bound_to.host
+
+    async def reach(self, connect_s: float) -> None:
+        """Make sure that the host can be reached, without sending it a request.
+
+        Raises:
+            httpx2.ConnectError, httpx2.ConnectTimeout: It cannot.
+        """
+        if self._own_transport is not None:
+            await self._own_transport.reach(self._bound_to, connect_s)
+
     def beside(self, base_url: str) -> "PreparedClient":
         """Return a client of another host that shares connections and rules with this one.
 

@@ -102,6 +102,18 @@ class Transport(httpx2.AsyncBaseTransport):
         response.elapsed = dt.timedelta(seconds=trace.end(""))
         return response
 
+    async def reach(self, url: httpx2.URL, connect_s: float) -> None:
+        """Open a connection to the host of a URL, and close it without a word.
+
+        Args:
+            url: Whose host; with https its certificate is verified.
+            connect_s: Seconds that it may take.
+
+        Raises:
+            httpx2.ConnectError, httpx2.ConnectTimeout: It cannot be reached.
+        """
+        (await self._connect(_origin(url), connect_s)).close()
+
     async def aclose(self) -> None:
         """Close the waiting connections; those in use close when their reply is complete."""
         self._is_closed = True

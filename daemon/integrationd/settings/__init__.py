@@ -3,6 +3,7 @@
 from integrationd.settings.app import EVENTS_PATTERN, AppSettings
 from integrationd.settings.changes import Change, changes, needing_restart
 from integrationd.settings.joined import MadeOverApi, joined, strangers
+from integrationd.settings.link import LinkSettings
 from integrationd.settings.load import find_config, load, load_addresses
 from integrationd.settings.model import (
     ApiSettings,
@@ -59,6 +60,7 @@ __all__ = [
     "FedConnection",
     "FeedSettings",
     "JournalSettings",
+    "LinkSettings",
     "LogSettings",
     "MadeOverApi",
     "PluginSettings",

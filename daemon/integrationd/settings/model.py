@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from integrationd.sdk.contract import OnUncertain
 from integrationd.sdk.provider import CODE_PATTERN, OPERATION_PATTERN, QuerySchedule
 from integrationd.settings.app import AppSettings
+from integrationd.settings.link import LinkSettings
 from integrationd.settings.privacy import PrivacySettings
 from integrationd.settings.table import BODY_LIMIT_BYTES, LISTEN_PATTERN, FilePath, Table
 from integrationd.settings.tenants import SHARED_SECRETS_OF, TenantId, TenantSettings
@@ -32,6 +33,7 @@ from integrationd.settings.units import (
     Rate,
     Size,
     Timeout,
+    format_size,
 )
 from integrationd.settings.vault import VaultSettings
 from integrationd.settings.webhooks import ConnectionWebhooks, WebhookSettings
@@ -158,6 +160,19 @@ class JournalSettings(Table):
     path: FilePath = Path("/var/lib/integrationd/journal.db")
     key_file: FilePath | None = None
     encrypt_payloads: bool = False
+    high_water: Size | None = Field(None, ge=0)
+    critical: Size | None = Field(None, ge=0)
+
+    @field_validator("critical")
+    @classmethod
+    def _is_not_over_high_water(cls, value: int | None, info: ValidationInfo) -> int | None:
+        high = info.data.get("high_water")
+        if value and high and value > high:
+            raise ValueError(
+                f"is more than high_water ({format_size(high)}); with less and less room free,"
+                " high_water is to be reached first"
+            )
+        return value
 
     @field_validator("encrypt_payloads")
     @classmethod
@@ -346,6 +361,7 @@ class FixedTables(Table):
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()
     delivery: DeliverySettings = DeliverySettings()
+    link: LinkSettings = LinkSettings()
     log: LogSettings = LogSettings()
     privacy: PrivacySettings = PrivacySettings()
     plugins: PluginSettings = PluginSettings()

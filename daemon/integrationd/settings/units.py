@@ -84,6 +84,14 @@ def parse_size(value: object) -> int:
     return int(found[1]) * _BYTES[found[2]]
 
 
+def format_size(size_bytes: int) -> str:
+    """Return bytes as people read them, to a tenth of the largest unit that fits."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size_bytes >= _BYTES[unit]:
+            return f"{size_bytes / _BYTES[unit]:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
 def duration_between(low_s: float, high_s: float) -> Callable[[float], float]:
     """Make a check that a duration is neither under ``low_s`` nor over ``high_s`` seconds."""
 

@@ -10,10 +10,11 @@ from integrationd.settlement.money import money_event, tells_of_money
 from integrationd.settlement.parts import of_one
 from integrationd.settlement.person import cancel, expire, give_back, resolve, retry
 from integrationd.settlement.receipt import settle_receipt
-from integrationd.settlement.record import Policy, Resolution, Settlement
+from integrationd.settlement.record import LINK_DOWN, Policy, Resolution, Settlement
 from integrationd.settlement.send import may_still_repeat, settle_send, settle_unrepeatable
 
 __all__ = [
+    "LINK_DOWN",
     "Policy",
     "Resolution",
     "Settlement",

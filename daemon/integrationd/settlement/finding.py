@@ -8,7 +8,7 @@ from integrationd.call import Call, CallState, Part, PartState
 from integrationd.retry import Jitter, next_delay_s, next_query_delay_s
 from integrationd.sdk import outcome as said
 from integrationd.settlement import parts as of_parts
-from integrationd.settlement.record import Policy, Settlement, call_event, move
+from integrationd.settlement.record import LINK_DOWN, Policy, Settlement, call_event, move
 
 CONTRADICTION_LIMIT = 500
 
@@ -102,7 +102,7 @@ def _decide(
                 result=finding.result or None,
             )
         case said.CannotTell():
-            return _still_open(call, finding.reason, finding.detail, None, policy, now_ms)
+            return _learnt_nothing(call, finding, policy, now_ms)
         case _:
             assert_never(finding)
 
@@ -211,7 +211,7 @@ def _still_open(
 ) -> Settlement:
     delay_s = ask_after_s or next_query_delay_s(call.queries + 1, policy.schedule)
     ask_ms = now_ms + round(delay_s * 1000)
-    until_ms = call.ask_until_ms or now_ms
+    until_ms = max(call.ask_until_ms or now_ms, policy.keeps_trying_until_ms)
     if now_ms >= until_ms or not policy.can_ask:
         return _attention(
             call, "window_over", f"No answer within the time for asking. {detail}".strip(), now_ms
@@ -226,6 +226,24 @@ def _still_open(
         ask_until_ms=until_ms,
     )
     return Settlement(call=settled, rule="asked, still open")
+
+
+def _learnt_nothing(
+    call: Call, finding: said.CannotTell, policy: Policy, now_ms: int
+) -> Settlement:
+    if finding.reason != LINK_DOWN:
+        return _still_open(call, finding.reason, finding.detail, None, policy, now_ms)
+    # It is asked about as soon as the link is back, however long that takes.
+    settled = move(
+        call,
+        call.state,
+        now_ms,
+        call.reason or finding.reason,
+        call.detail or finding.detail,
+        ask_at_ms=now_ms,
+        ask_until_ms=max(call.ask_until_ms or now_ms, now_ms),
+    )
+    return Settlement(call=settled, rule="held for the link")
 
 
 def _attention(call: Call, reason: str, detail: str, now_ms: int) -> Settlement:

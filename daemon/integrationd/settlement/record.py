@@ -28,6 +28,7 @@ class Policy:
         on_uncertain: What to do where neither repeating nor asking is possible.
         max_repeats: How often at most ``repeat`` repeats.
         asked: What the request asks for, where it is about money.
+        keeps_trying_until_ms: Nothing is given up before, whatever its own time.
     """
 
     retry: RetryPolicy
@@ -39,6 +40,7 @@ class Policy:
     on_uncertain: OnUncertain
     max_repeats: int
     asked: Money | None = None
+    keeps_trying_until_ms: int = 0
 
     @classmethod
     def for_refusal(cls) -> "Policy":
@@ -72,6 +74,10 @@ class Settlement:
     result: Mapping[str, Any] | None = None
     parts: tuple[Part, ...] = ()
     events: tuple[EventRecord, ...] = ()
+
+
+# Why nothing left the machine, where that was nobody's failure but its own.
+LINK_DOWN = "link_down"
 
 
 class Resolution(enum.StrEnum):

@@ -9,6 +9,7 @@ from integrationd.retry import Jitter, next_delay_s, next_query_delay_s
 from integrationd.sdk import outcome as said
 from integrationd.settlement import parts as of_parts
 from integrationd.settlement.record import (
+    LINK_DOWN,
     Policy,
     Settlement,
     call_event,
@@ -192,6 +193,9 @@ def _failed(turn: _Turn, parts: Sequence[Part], reason: str, detail: str, rule: 
 
 
 def _retried(turn: _Turn, outcome: said.Retryable) -> Settlement:
+    if outcome.reason == LINK_DOWN:
+        # It goes as soon as the link is back; how long that takes is not its fault.
+        return _put_back(turn, outcome.reason, outcome.detail, turn.now_ms, "held for the link")
     if outcome.sent and turn.call.attempts >= turn.policy.retry.attempts:
         return _given_up(
             turn, "attempts_used_up", f"{turn.call.attempts} attempts: {outcome.detail}"
@@ -212,8 +216,20 @@ def _postponed(
     """Put the call back to pending, unless the wait would outlast the time to give up."""
     delay_s = next_delay_s(turn.call.tries, turn.policy.retry, wait_s, turn.jitter)
     due_ms = turn.now_ms + round(delay_s * 1000)
-    if due_ms >= turn.call.give_up_at_ms:
+    if due_ms >= max(turn.call.give_up_at_ms, turn.policy.keeps_trying_until_ms):
         return _given_up(turn, "gave_up", f"The time to keep trying is over. {detail}")
+    return _put_back(turn, reason, detail, due_ms, rule, parts, **changes)
+
+
+def _put_back(
+    turn: _Turn,
+    reason: str,
+    detail: str,
+    due_ms: int,
+    rule: str,
+    parts: Sequence[Part] | None = None,
+    **changes: Any,
+) -> Settlement:
     place = pin(turn.call) if turn.call.attempts else release(turn.call)
     call = move(
         turn.call,

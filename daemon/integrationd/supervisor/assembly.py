@@ -20,6 +20,7 @@ from integrationd.api.parts import Parts
 from integrationd.api.submit import Submitter
 from integrationd.api.waiting import Waiters
 from integrationd.clock import Clock
+from integrationd.delivery.outside import Outside
 from integrationd.delivery.service import Delivery, Surroundings
 from integrationd.errors import JournalError
 from integrationd.events import Bus
@@ -263,6 +264,7 @@ class Assembly:
                 defaults_of=self._ground.tenants.defaults,
                 by_hand=self._snapshot.by_hand,
                 personal=self._ground.personal,
+                sight=Outside(registry, lambda: self._in_force.link.probe, self._ground.clock),
             )
         )
 

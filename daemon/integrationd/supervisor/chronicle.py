@@ -14,7 +14,7 @@ from integrationd.call import EventRecord
 from integrationd.clock import Clock
 from integrationd.errors import JournalError
 from integrationd.events import Bus, ConfigMoved, JournalMoved, PluginMoved
-from integrationd.journal import Journal
+from integrationd.journal import Condition, Journal, JournalStatus
 from integrationd.supervisor.refusals import Refusals
 
 PAUSE_S = 1.0
@@ -25,6 +25,7 @@ _JOURNAL = {
     "recovering": "journal.recovering",
     "ready": "journal.resumed",
 }
+_LOW = "journal.high_water"
 
 
 class Chronicle:
@@ -44,6 +45,7 @@ class Chronicle:
         self._waiting: deque[tuple[EventRecord, int]] = deque(maxlen=LONGEST_QUEUE)
         self._stirred = anyio.Event()
         self._log = structlog.get_logger("integrationd.chronicle")
+        self._tell_beginning(journal.status())
         bus.subscribe(ConfigMoved, self._on_config)
         bus.subscribe(PluginMoved, self._on_plugin)
         bus.subscribe(JournalMoved, self._on_journal)
@@ -84,9 +86,15 @@ class Chronicle:
         self._add(EventRecord(type=f"plugin.{moved.state}", data=data))
 
     def _on_journal(self, moved: JournalMoved) -> None:
-        kind = _JOURNAL.get(moved.condition)
+        kind = _LOW if moved.is_low else _JOURNAL.get(moved.condition)
         if kind is not None:
             self._add(EventRecord(type=kind, data={"reason": moved.reason}))
+
+    def _tell_beginning(self, status: JournalStatus) -> None:
+        """Tell of a journal that was in want of room, or of a sound disk, from the start."""
+        if status.reason:
+            is_low = status.condition is Condition.READY
+            self._on_journal(JournalMoved(status.condition.value, status.reason, is_low))
 
     def _add(self, event: EventRecord) -> None:
         self._waiting.append((event, self._clock.now_ms()))

@@ -13,7 +13,14 @@ from integrationd.api.app import Api
 from integrationd.api.server import ApiServer
 from integrationd.clock import Clock
 from integrationd.events import Bus, JournalMoved
-from integrationd.journal import Condition, Journal, load_or_make_key, read_secret, write_secret
+from integrationd.journal import (
+    Condition,
+    Journal,
+    Watermarks,
+    load_or_make_key,
+    read_secret,
+    write_secret,
+)
 from integrationd.masking import Masker
 from integrationd.personal import PersonalData
 from integrationd.registry import Tenants
@@ -102,7 +109,9 @@ class Daemon:
         api_key = _load_or_make_api_key(self._settings.api_key_file)
         assembly = Assembly(self._ground, self._snapshot)
         shelf, registry = await assembly.connect()
-        journal = Journal(self._settings.journal.path, key, self._bus, self._clock)
+        kept = self._settings.journal
+        marks = Watermarks(kept.high_water, kept.critical)
+        journal = Journal(kept.path, key, self._bus, self._clock, marks)
         try:
             await journal.open()
             works, api = await assembly.build(journal, shelf, registry, key, api_key)
@@ -156,7 +165,12 @@ class Daemon:
             lambda: reloader.reload("a file has changed", again=False),
         )
         leaving = Leaving(works.directory, reloader, self._bus, self._clock)
-        matters = Matters(journal.ledger.lines, journal.status, reloader.status)
+        matters = Matters(
+            journal.ledger.lines,
+            journal.status,
+            reloader.status,
+            lambda: works.delivery.link.is_up,
+        )
         report = Report(self._notifier, matters, self._clock, self._start.watchdog_s)
         heartbeat = Heartbeat(works.registry, self._clock, self._bus)
         group.start_soon(reloader.run, name="reloader")

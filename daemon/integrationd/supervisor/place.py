@@ -1,6 +1,6 @@
 """Delivery as the API sees it."""
 
-from integrationd.api.ports import LineStatus
+from integrationd.api.ports import LineStatus, LinkStatus
 from integrationd.call import Call
 from integrationd.delivery.service import Delivery
 from integrationd.registry import Connection
@@ -45,7 +45,13 @@ class Place:
             concurrency=gate.concurrency,
             rate_limit=gate.rate_limit,
             next_ms=gate.next_ms,
+            waits_for_link=self._delivery.waits_for_the_link(connection),
         )
+
+    def link_status(self) -> LinkStatus:
+        """Return how this machine's own link is."""
+        link = self._delivery.link
+        return LinkStatus(is_up=link.is_up, since_ms=link.since_ms, why=link.why)
 
     async def reset_breaker(self, connection: str, by: str) -> None:
         """Close a connection's breaker by hand."""

@@ -29,11 +29,13 @@ class Matters:
         ledger: Reads the balance of the calls from the journal, which so proves that it answers.
         journal: Returns how the journal is.
         config: Returns which configuration is in force.
+        link_is_up: Says whether the world can be reached.
     """
 
     ledger: Callable[[], Awaitable[list[LedgerLine]]]
     journal: Callable[[], JournalStatus]
     config: Callable[[], ConfigStatus]
+    link_is_up: Callable[[], bool]
 
 
 class Report:
@@ -61,7 +63,7 @@ class Report:
             with anyio.move_on_after(self._pause_s * (BEATS - 1)):
                 lines = await self._ledger()
                 self._notifier.alive()
-                self._tell(in_words(self._matters.journal(), lines, self._matters.config()))
+                self._tell(self._in_words(lines))
             await self._clock.sleep(self._pause_s)
 
     async def _ledger(self) -> list[LedgerLine]:
@@ -71,25 +73,41 @@ class Report:
         except JournalError:
             return []
 
+    def _in_words(self, lines: list[LedgerLine]) -> str:
+        matters = self._matters
+        link_is_up = matters.link_is_up()
+        return in_words(matters.journal(), lines, matters.config(), link_is_up=link_is_up)
+
     def _tell(self, text: str) -> None:
         if text != self._last:
             self._notifier.status(text)
             self._last = text
 
 
-def in_words(journal: JournalStatus, lines: Iterable[LedgerLine], config: ConfigStatus) -> str:
-    """Say in one line how things stand: the journal, the calls, the configuration.
+def in_words(
+    journal: JournalStatus,
+    lines: Iterable[LedgerLine],
+    config: ConfigStatus,
+    *,
+    link_is_up: bool = True,
+) -> str:
+    """Say in one line how things stand: the journal, the link, the calls, the configuration.
 
     Args:
         journal: How the journal is.
         lines: The balance of the calls.
         config: Which configuration is in force.
+        link_is_up: Whether the world can be reached.
     """
     ledger = list(lines)
     waiting = sum(one.pending + one.processing for one in ledger)
     unknown = sum(one.unknown for one in ledger)
     is_ready = journal.condition == Condition.READY
     told = [] if is_ready else [f"journal {journal.condition}: {journal.reason}"]
+    if is_ready and journal.reason:
+        told.append(journal.reason.rstrip("."))
+    if not link_is_up:
+        told.append("link down")
     told.append(f"{waiting} {'call' if waiting == 1 else 'calls'} waiting")
     if unknown:
         told.append(f"{unknown} of unknown outcome")

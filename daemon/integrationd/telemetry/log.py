@@ -16,6 +16,7 @@ from integrationd.events import (
     ConfigMoved,
     JournalMoved,
     LeaseLost,
+    LinkMoved,
     LoopHeldUp,
     PluginMoved,
     WebhookReceived,
@@ -96,6 +97,7 @@ def log_facts(bus: Bus) -> None:
     bus.subscribe(CallChanged, _on_change)
     bus.subscribe(BreakerMoved, _on_breaker)
     bus.subscribe(JournalMoved, _on_journal)
+    bus.subscribe(LinkMoved, _on_link)
     bus.subscribe(LeaseLost, _on_lease_lost)
     bus.subscribe(CallDamaged, _on_damage)
     bus.subscribe(ConfigMoved, _on_config)
@@ -140,7 +142,16 @@ def _on_breaker(event: BreakerMoved) -> None:
 
 def _on_journal(event: JournalMoved) -> None:
     tell = _log.info if event.condition in ("ready", "closed") else _log.error
+    if event.is_low:
+        tell = _log.warning
     tell("journal_moved", condition=event.condition, reason=event.reason)
+
+
+def _on_link(event: LinkMoved) -> None:
+    if event.is_up:
+        _log.info("link_up")
+    else:
+        _log.warning("link_down", why=event.why)
 
 
 def _on_lease_lost(event: LeaseLost) -> None:

@@ -1,5 +1,6 @@
 """Metrics for Prometheus, fed by the bus."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from prometheus_client import (
@@ -25,6 +26,7 @@ from integrationd.events import (
     ConfigMoved,
     JournalMoved,
     LeaseLost,
+    LinkMoved,
     LoopHeldUp,
     PluginMoved,
     WebhookReceived,
@@ -33,6 +35,7 @@ from integrationd.events import (
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _COMMIT_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+_ROOM_LEVEL = {"ample": 0, "high": 1, "critical": 2}
 _BREAKER_LEVEL = {"closed": 0, "half_open": 1, "open": 2}
 
 
@@ -48,6 +51,7 @@ class Metrics:
         self._define_counters()
         self._define_counters_of_changes()
         self._define_gauges()
+        self._define_gauges_of_the_journal()
         bus.subscribe(CallAccepted, self._on_accepted)
         bus.subscribe(CallChanged, self._on_changed)
         bus.subscribe(AttemptEnded, self._on_attempt)
@@ -55,6 +59,7 @@ class Metrics:
         bus.subscribe(LeaseLost, lambda _event: self._leases_lost.inc())
         bus.subscribe(CallDamaged, lambda _event: self._damaged.inc())
         bus.subscribe(JournalMoved, self._on_journal)
+        bus.subscribe(LinkMoved, lambda event: self._link.set(event.is_up))
         bus.subscribe(ConfigMoved, self._on_config)
         bus.subscribe(WebhookReceived, lambda event: self._webhooks(event.connection, "received"))
         bus.subscribe(WebhookRefused, lambda event: self._webhooks(event.connection, event.reason))
@@ -150,9 +155,12 @@ class Metrics:
             ["connection"],
             registry=into,
         )
-        self._ready = Gauge(
-            "integrationd_journal_ready", "1 while new calls are accepted.", registry=into
+        self._link = Gauge(
+            "integrationd_link_up",
+            "1 while the world beyond this machine's own networks can be reached.",
+            registry=into,
         )
+        self._link.set(1)
         self._rejected = Gauge(
             "integrationd_config_rejected",
             "1 while the configuration file is refused and the one from before goes on.",
@@ -162,6 +170,20 @@ class Metrics:
             "integrationd_build_info", "The version, as a label.", ["version"], registry=into
         )
         version.labels(__version__).set(1)
+
+    def _define_gauges_of_the_journal(self) -> None:
+        into = self._registry
+        self._ready = Gauge(
+            "integrationd_journal_ready", "1 while new calls are accepted.", registry=into
+        )
+        self._free = Gauge(
+            "integrationd_journal_free_bytes", "Free room on the journal's disk.", registry=into
+        )
+        self._room = Gauge(
+            "integrationd_journal_room_level",
+            "0 ample, 1 under high_water, 2 under critical.",
+            registry=into,
+        )
 
     def _on_accepted(self, event: CallAccepted) -> None:
         self._accepted.labels(event.call.tenant, event.call.operation).inc()
@@ -190,6 +212,16 @@ class Metrics:
 
     def _on_journal(self, event: JournalMoved) -> None:
         self._ready.set(1 if event.condition == "ready" else 0)
+
+    def note_room(self, free_bytes: int | None, level: str) -> None:
+        """Take note of the room on the journal's disk.
+
+        Args:
+            free_bytes: What is free; None where nobody can tell.
+            level: ``ample``, ``high`` or ``critical``.
+        """
+        self._free.set(math.nan if free_bytes is None else free_bytes)
+        self._room.set(_ROOM_LEVEL[level])
 
     def render(
         self,
