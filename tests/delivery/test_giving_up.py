@@ -14,6 +14,7 @@ from integrationd.call import Attempt, AttemptKind, EventRecord, subscription_co
 from integrationd.events import AttemptEnded
 from integrationd.journal import StoredSubscription, SubscriptionTerms
 from integrationd.registry import ConnectionSpec, LoadedPlugins
+from integrationd.sdk.reach import View
 from integrationd.settings import APP_SCHEDULE_S, FeedSettings, Settings, fed_connection
 
 ID = "one"
@@ -54,8 +55,22 @@ class Receiver(Provider):
 '''
 OTHERS = {
     "provider": {"provider": "rehearsal"},
-    "printer": {"provider": "rehearsal", "config": {"allow_private": True}},
+    "printer": {"provider": "rehearsal"},
 }
+
+
+class Names:
+    """Knows who is outside by name, and nobody to ask about the link."""
+
+    def leads_outside(self, connection: str) -> bool:
+        return connection in ("provider", subscription_connection(ID))
+
+    def note_reached(self, connection: str) -> None:
+        pass
+
+    async def look(self, but: str | None) -> View:
+        return View(None)
+
 
 Story = Callable[["Told"], Coroutine[Any, Any, None]]
 Play = Callable[[Story], None]
@@ -165,7 +180,7 @@ def play(tmp_path: Path) -> Play:
         async def within(world: LiveWorld) -> None:
             await story(Told(world))
 
-        lived(tmp_path)(within)
+        lived(tmp_path, Names())(within)
 
     return run
 

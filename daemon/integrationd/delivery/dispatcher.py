@@ -27,13 +27,21 @@ class Dispatcher:
         routing: Which line a lane belongs to.
         bus: Where work is told.
         clock: Where time is read.
+        reached_ms: Returns when anybody beyond the machine's own networks was last reached.
 
     Attributes:
         feeds: What has work although no call waits for it yet.
     """
 
-    def __init__(self, journal: Journal, routing: Routing, bus: Bus, clock: Clock) -> None:
-        self.feeds = Feeds(journal, bus, clock, self.note_due)
+    def __init__(
+        self,
+        journal: Journal,
+        routing: Routing,
+        bus: Bus,
+        clock: Clock,
+        reached_ms: Callable[[], int],
+    ) -> None:
+        self.feeds = Feeds(journal, bus, clock, self.note_due, reached_ms)
         self._journal = journal
         self._clock = clock
         self._routing = routing

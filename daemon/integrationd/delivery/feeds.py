@@ -15,7 +15,7 @@ from integrationd.delivery.answers import Answer
 from integrationd.delivery.patience import Failing, is_theirs
 from integrationd.delivery.telling import payload_of
 from integrationd.errors import JournalError
-from integrationd.events import AttemptEnded, Bus, CallChanged, Committed
+from integrationd.events import Bus, CallChanged, Committed
 from integrationd.journal import FeedTerms, Journal, Transaction, Turn, is_told, note_failing, stop
 from integrationd.sdk import outcome as said
 from integrationd.settings import ConnectionSettings, FedConnection
@@ -166,29 +166,32 @@ class Feeds:
         bus: Where it is told that the log has grown, or a delivery has ended.
         clock: Where time is read.
         tell_due: Told of a lane that has work, and when.
+        reached_ms: Returns when anybody beyond the machine's own networks was last reached.
     """
 
     def __init__(
-        self, journal: Journal, bus: Bus, clock: Clock, tell_due: Callable[[str, int], None]
+        self,
+        journal: Journal,
+        bus: Bus,
+        clock: Clock,
+        tell_due: Callable[[str, int], None],
+        reached_ms: Callable[[], int],
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._tell_due = tell_due
+        self._reached_ms = reached_ms
         self._feeds: dict[str, Feed] = {}
         self._failing: dict[str, Failing] = {}
-        self._outside: frozenset[str] = frozenset()
         self._read_upto = 0
         self._last = 0
-        self._reached_ms = 0
         self._grown = anyio.Event()
         bus.subscribe(Committed, self._on_commit)
         bus.subscribe(CallChanged, self._on_changed)
-        bus.subscribe(AttemptEnded, self._on_attempt)
 
     def use(self, connections: Mapping[str, ConnectionSettings]) -> None:
         """Feed the subscriptions among these connections from now on."""
         before, self._feeds = self._feeds, {}
-        self._outside = frozenset(name for name, one in connections.items() if not _is_near(one))
         for name, one in connections.items():
             if isinstance(one, FedConnection) and one.enabled:
                 terms = terms_of(name, one)
@@ -229,7 +232,7 @@ class Feeds:
         feed = self._feeds.get(connection)
         if feed is None:
             return None
-        return feed.answered(answer, self._clock.now_ms(), self._reached_ms)
+        return feed.answered(answer, self._clock.now_ms(), self._reached_ms())
 
     async def recall(self) -> None:
         """Read since when each has been failing, before an earlier run of the daemon ended."""
@@ -286,18 +289,6 @@ class Feeds:
         feed = self._feeds.get(call.connection or "") if is_subscription(call.connection) else None
         if feed is not None:
             self._tell_due(feed.terms.lane, 0)
-
-    def _on_attempt(self, event: AttemptEnded) -> None:
-        attempt = event.attempt
-        if attempt.status_code is not None and attempt.connection in self._outside:
-            self._reached_ms = self._clock.now_ms()
-
-
-def _is_near(one: ConnectionSettings) -> bool:
-    """Say whether a connection may lead to a network of our own, which tells nothing of others."""
-    if isinstance(one, FedConnection):
-        return one.feed.is_near
-    return bool(one.config.get("allow_private"))
 
 
 def terms_of(name: str, one: FedConnection) -> FeedTerms:

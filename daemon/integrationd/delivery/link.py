@@ -150,6 +150,10 @@ class Link:
         """How the link is."""
         return LinkStatus(self._is_up, self._since_ms, self._why)
 
+    def reached_ms(self) -> int:
+        """Return when anybody outside was last reached, UTC milliseconds; 0 for never."""
+        return self._reached_ms
+
     def holds(self, connection: str) -> bool:
         """Say whether a connection is to wait for the link."""
         return not self._is_up and self._sight.leads_outside(connection)

@@ -87,10 +87,12 @@ class Delivery:
         self._maskers = dict(around.maskers)
         self._learn_typed()
         self._routing = Routing(around.registry, around.settings, around.by_hand)
-        self._dispatcher = Dispatcher(around.journal, self._routing, around.bus, around.clock)
-        self._slots = Slots(around.settings.delivery.concurrency)
         self._link = Link(around.sight, around.journal.breakers.keep, around.bus, around.clock)
         self._link.use(is_watched=around.settings.link.watch)
+        self._dispatcher = Dispatcher(
+            around.journal, self._routing, around.bus, around.clock, self._link.reached_ms
+        )
+        self._slots = Slots(around.settings.delivery.concurrency)
         self._common = Common(
             link=self._link,
             slots=self._slots,

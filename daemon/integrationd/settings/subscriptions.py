@@ -31,7 +31,6 @@ class FeedSettings(Table):
         scheme: ``standard`` or ``simple``.
         is_ordered: An event about a call waits until the one before it was taken.
         is_endless: It is tried until it succeeds.
-        is_near: It may be in a network of our own.
         schedule_s: Seconds before each attempt, the first one's too.
     """
 
@@ -41,7 +40,6 @@ class FeedSettings(Table):
     scheme: str = "standard"
     is_ordered: bool = False
     is_endless: bool = False
-    is_near: bool = False
     schedule_s: tuple[float, ...] = STANDARD_SCHEDULE_S
 
     @property

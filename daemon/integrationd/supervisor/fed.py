@@ -112,7 +112,6 @@ class Fed:
             tenant=stored.tenant,
             events=terms.events,
             scheme=terms.scheme,
-            is_near=terms.allow_private,
             schedule_s=terms.schedule_s or SCHEDULES_S[terms.scheme],
         )
         config = {
@@ -183,7 +182,6 @@ def with_app(settings: Settings) -> Settings:
         scheme=app.scheme,
         is_ordered=True,
         is_endless=True,
-        is_near=True,
         schedule_s=APP_SCHEDULE_S,
     )
     config = {
