@@ -303,6 +303,22 @@ async def test_token_in_use_is_renewed_ahead_of_its_end(
     assert renewed != token
 
 
+async def test_nothing_is_renewed_ahead_while_the_link_is_down(
+    server: AuthorizationServer, tmp_path: Path
+) -> None:
+    clock, down = FakeClock(), {"mail"}
+    async with opened(World(tmp_path, server.url, clock=clock)) as world:
+        world.tokens.hold_while(lambda connection: connection in down)
+        await world.token()
+        clock.advance(3600 * 0.9)
+        await world.tokens.run_once()
+        during = server.counts["client_credentials"]
+        down.clear()
+        await world.tokens.run_once()
+
+    assert (during, server.counts["client_credentials"]) == (1, 2)
+
+
 async def test_token_that_nobody_uses_is_left_to_end(
     server: AuthorizationServer, tmp_path: Path
 ) -> None:

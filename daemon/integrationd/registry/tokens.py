@@ -86,6 +86,7 @@ class Tokens:
         self._jitter = jitter
         self._learn = learn
         self._connections: Callable[[], Sequence[Connection]] = tuple
+        self._is_held: Callable[[str], bool] = lambda _connection: False
         self._keep_in: StoreOf = _in_memory
         self._kept: dict[str, _Kept] = {}
         self._log = structlog.get_logger("integrationd.tokens")
@@ -93,6 +94,10 @@ class Tokens:
     def look_after(self, connections: Callable[[], Sequence[Connection]]) -> None:
         """Look after the tokens of these connections."""
         self._connections = connections
+
+    def hold_while(self, is_held: Callable[[str], bool]) -> None:
+        """Renew nothing ahead for connections that wait for this machine's own link."""
+        self._is_held = is_held
 
     def keep_in(self, keep_in: StoreOf) -> None:
         """Keep tokens there from now on; to be called before the first is asked for."""
@@ -161,7 +166,7 @@ class Tokens:
             try:
                 await source.load()
                 kept = self._kept.get(connection.name)
-                if kept is not None and self._is_due(kept):
+                if kept is not None and self._is_due(kept) and not self._is_held(connection.name):
                     await self._renew(connection, source)
             except (IntegrationdError, OutcomeError) as error:
                 self._put_off(connection.name, source, error)

@@ -171,6 +171,7 @@ class Assembly:
         addresses = Addresses(key)
         retention = Retention(journal, ground.clock, kept_by(self._settings), key)
         delivery = self._delivery(journal, retention, registry, addresses)
+        ground.tokens.hold_while(delivery.waits_for_the_link)
         hooks = self._hooks(journal, registry, delivery, addresses)
         access = await self._access(journal, bootstrap)
         live = self._live(delivery, retention, access, hooks)
