@@ -10,11 +10,13 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 from tests.delivery.world import CALLER, World
+from tests.journal.cases import a_call
 from tests.virtual_time import VirtualLoop, run_virtually
 
 from integrationd.api.schemas import CallRequest
-from integrationd.call import Call
+from integrationd.call import Attempt, AttemptKind, Call
 from integrationd.delivery.link import Sight
+from integrationd.events import AttemptEnded
 from integrationd.journal import AttemptFilter
 from integrationd.masking import Masker
 from integrationd.registry import (
@@ -188,3 +190,24 @@ def lived(directory: Path, sight: Sight | None = None) -> Live:
         run_virtually(main)
 
     return run
+
+
+def answered(connection: str, now_ms: int) -> AttemptEnded:
+    """Return the end of an attempt that was answered."""
+    attempt = Attempt(
+        kind=AttemptKind.SEND,
+        number=1,
+        connection=connection,
+        provider="rehearsal",
+        plugin_digest="0123456789ab",
+        started_at_ms=now_ms,
+        duration_ms=1,
+        outcome="delivered",
+        reason=None,
+        detail=None,
+        sent=True,
+        status_code=200,
+        request=None,
+        response=None,
+    )
+    return AttemptEnded(a_call(now_ms), attempt)

@@ -7,11 +7,9 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.delivery.live_world import LiveWorld, lived
-from tests.journal.cases import a_call
+from tests.delivery.live_world import LiveWorld, answered, lived
 
-from integrationd.call import Attempt, AttemptKind, EventRecord, subscription_connection
-from integrationd.events import AttemptEnded
+from integrationd.call import EventRecord, subscription_connection
 from integrationd.journal import StoredSubscription, SubscriptionTerms
 from integrationd.registry import ConnectionSpec, LoadedPlugins
 from integrationd.sdk.reach import View
@@ -138,7 +136,7 @@ class Told:
             steps = pause_ms // (5 * MINUTE_MS) if others else 1
             for _ in range(steps):
                 if others is not None:
-                    self.world.bus.publish(_answered(others, self.world.clock.now_ms()))
+                    self.world.bus.publish(answered(others, self.world.clock.now_ms()))
                 await anyio.sleep(pause_ms / steps / 1000)
 
     async def tell(self, calls: int, kind: str) -> None:
@@ -152,26 +150,6 @@ class Told:
         found = await self.world.journal.subscriptions.get(ID, None)
         assert found.active is (found.stopped is None)
         return found.stopped
-
-
-def _answered(connection: str, now_ms: int) -> AttemptEnded:
-    attempt = Attempt(
-        kind=AttemptKind.SEND,
-        number=1,
-        connection=connection,
-        provider="rehearsal",
-        plugin_digest="0123456789ab",
-        started_at_ms=now_ms,
-        duration_ms=1,
-        outcome="delivered",
-        reason=None,
-        detail=None,
-        sent=True,
-        status_code=200,
-        request=None,
-        response=None,
-    )
-    return AttemptEnded(a_call(now_ms), attempt)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.delivery.live_world import Live, LiveWorld, lived
+from tests.delivery.live_world import Live, LiveWorld, answered, lived
 
 from integrationd.call import Call, CallState
 from integrationd.delivery.link import GRACE_MS, RAMP_S
@@ -224,6 +224,37 @@ def test_many_failures_at_once_are_one_look(live: Live, sight: Scripted) -> None
         assert sight.looks == ["main"]
         abroad.mood, sight.is_there = "", True
         await world.finish(calls)
+
+    live(story)
+
+
+def test_answer_of_a_moment_ago_does_not_speak_for_the_link(live: Live, sight: Scripted) -> None:
+    async def story(world: LiveWorld) -> None:
+        abroad = await settle_in(world)
+        abroad.mood, sight.is_there = "connect_failure", False
+        calls = await do(world, 50)
+        world.bus.publish(answered("main", world.clock.now_ms()))
+        await world.pass_s(30)
+
+        assert not world.delivery.link.is_up
+        assert not await events_of(world, "breaker.opened")
+        abroad.mood, sight.is_there = "", True
+        await world.finish(calls)
+
+    live(story)
+
+
+def test_short_outage_is_a_short_grace(live: Live, sight: Scripted) -> None:
+    async def story(world: LiveWorld) -> None:
+        abroad = await settle_in(world, give_up_after="10m")
+        began_ms = world.clock.now_ms()
+        abroad.mood, sight.is_there = "dns_failure", False
+        (call,) = await do(world)
+        await world.pass_s(60)
+        sight.is_there = True
+        await world.settled(call)
+
+        assert world.clock.now_ms() - began_ms <= 660_000
 
     live(story)
 

@@ -30,9 +30,8 @@ from integrationd.sdk.reach import View
 from integrationd.settlement import LINK_DOWN
 
 LOOK_EVERY_S = 2.0
-# Who was reached so lately need not be looked for.
-LATELY_MS = 5000
-# After an outage nothing is given up for so long: what waited has a chance first.
+# After an outage nothing is given up for as long as it was, at most so long: what waited has a
+# chance first.
 GRACE_MS = 3600 * 1000
 RAMP_S = 6
 UNLIMITED = sys.maxsize
@@ -84,6 +83,7 @@ class _Stored(msgspec.Struct):
     is_up: bool
     since_ms: int
     why: str = ""
+    grace_ms: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +126,7 @@ class Link:
         self._is_up = True
         self._since_ms: int | None = None
         self._why = ""
+        self._grace_ms = 0
         self._reached_ms = 0
         self._looking = anyio.Lock()
         self._moved = anyio.Event()
@@ -141,8 +142,11 @@ class Link:
     def recall(self, stored: StoredBreaker) -> None:
         """Go on as an earlier run of the daemon left it."""
         kept = msgspec.json.decode(stored.record, type=_Stored)
-        if self._is_watched:
-            self._is_up, self._since_ms, self._why = kept.is_up, kept.since_ms, kept.why
+        if not self._is_watched:
+            return
+        self._is_up, self._since_ms = kept.is_up, kept.since_ms
+        self._why, self._grace_ms = kept.why, kept.grace_ms
+        if not self._is_up:
             self._publish()
 
     @property
@@ -194,7 +198,10 @@ class Link:
     @property
     def keeps_trying_until_ms(self) -> int:
         """Until when nothing is given up after an outage; 0 where there was none."""
-        return 0 if self._since_ms is None else self._since_ms + GRACE_MS
+        # Nor where the clock was set back since: nobody would be given up for as long as that.
+        if self._since_ms is None or self._since_ms > self._clock.now_ms():
+            return 0
+        return self._since_ms + self._grace_ms
 
     async def explain(self, connection: str, answer: Answer, status: int | None) -> Answer:
         """Return what an attempt came to once it is known whether the link is to blame.
@@ -221,10 +228,11 @@ class Link:
                 return False
 
     async def _is_ours(self, connection: str) -> bool:
-        began_ms = self._clock.now_ms()
-        # One look serves everybody who fails meanwhile.
+        failed_ms = self._clock.now_ms()
+        # One look serves everybody who fails meanwhile. Who was reached before, however lately,
+        # says nothing: it is when the link goes that many fail at once.
         async with self._looking:
-            if not self._is_up or self._was_reached_since(began_ms - LATELY_MS):
+            if not self._is_up or failed_ms < self._reached_ms <= self._clock.now_ms():
                 return not self._is_up
             view = await self._sight.look(connection)
             if view.is_there:
@@ -232,9 +240,6 @@ class Link:
             elif view.is_there is False:
                 self._move(is_up=False, why=view.told)
             return not self._is_up
-
-    def _was_reached_since(self, at_ms: int) -> bool:
-        return at_ms <= self._reached_ms <= self._clock.now_ms()
 
     async def run(self) -> None:
         """Look for the world while it is gone, for the daemon's life."""
@@ -263,10 +268,12 @@ class Link:
         self._reached_ms = self._clock.now_ms()
 
     def _move(self, *, is_up: bool, why: str) -> None:
-        now_ms, before_ms = self._clock.now_ms(), self._since_ms
+        now_ms = self._clock.now_ms()
+        lasted_ms = 0 if self._since_ms is None else max(0, now_ms - self._since_ms)
         self._is_up, self._since_ms, self._why = is_up, now_ms, why
-        record = msgspec.json.encode(_Stored(is_up, now_ms, why))
-        data = {"why": why} if not is_up else {"down_s": _seconds(before_ms, now_ms)}
+        self._grace_ms = min(lasted_ms, GRACE_MS) if is_up else 0
+        record = msgspec.json.encode(_Stored(is_up, now_ms, why, self._grace_ms))
+        data = {"down_s": round(lasted_ms / 1000)} if is_up else {"why": why}
         event = EventRecord(type="link.up" if is_up else "link.down", data=data)
         stored = StoredBreaker(connection=STORED_AS, record=record, changed_at_ms=now_ms)
         self._untold.append((stored, event))
@@ -279,13 +286,10 @@ class Link:
     async def _tell(self) -> None:
         """Keep what the log has not been told yet, as soon as the disk allows."""
         while self._untold:
-            stored, event = self._untold[0]
+            first = self._untold[0]
             try:
-                await self._store(stored, event)
+                await self._store(*first)
             except JournalError:
                 return
-            self._untold.popleft()
-
-
-def _seconds(before_ms: int | None, now_ms: int) -> int:
-    return 0 if before_ms is None else max(0, round((now_ms - before_ms) / 1000))
+            if self._untold[0] is first:
+                self._untold.popleft()
