@@ -3,8 +3,11 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
-# Most tests wait, for a disk or a daemon, rather than compute.
-WORKERS ?= 6
+# The tests start Python hundreds of times, and it would compile everything each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Two for each core of a small machine, since many tests wait. More would only collect once more.
+WORKERS ?= 4
 EXPLORE_S ?= 300
 READY := .venv/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -66,7 +66,7 @@ def running(directory: Path, sink_port: int) -> Iterator[Subject]:
         DaemonError: It ended before.
     """
     directory.mkdir(exist_ok=True)
-    with DaemonProcess(directory, _TABLES.format(port=sink_port)) as daemon:
+    with DaemonProcess(directory, _TABLES.format(port=sink_port), anew=True) as daemon:
         daemon.start()
         daemon.wait_ready(60.0)
         try:

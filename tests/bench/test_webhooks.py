@@ -31,7 +31,7 @@ config = {{ secret_key = "{key}", base_url = "http://127.0.0.1:9", allow_private
 def test_keeping_webhooks_durably_against_keeping_nothing(tmp_path: Path, table: Table) -> None:
     port = free_port()
     with (
-        DaemonProcess(tmp_path, _TABLES.format(port=port, key=KEY)) as daemon,
+        DaemonProcess(tmp_path, _TABLES.format(port=port, key=KEY), anew=True) as daemon,
         serving("plain_hooks", key=KEY) as plain,
     ):
         daemon.start()

@@ -1,14 +1,13 @@
 """``config check`` and ``run``: what stands on the command line before any daemon does."""
 
 import json
-import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import program
 from tests.cli.conftest import CommandLine
 
 from integrationd.cli.exits import Exit
@@ -246,14 +245,8 @@ def test_run_without_a_configuration_says_where_it_looked(
     assert alone("run").exit_code == Exit.CONFIG
 
 
-def started(path: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [sys.executable, "-m", "integrationd", "run", "--config", path],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "daemon")},
-        timeout=30,
-    )
+def started(path: str) -> "subprocess.CompletedProcess[str]":
+    return program.run("run", "--config", path, directory=CHECKOUT, within_s=30.0)
 
 
 def test_run_that_cannot_have_its_files_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -263,8 +256,8 @@ def test_run_that_cannot_have_its_files_ends_without_a_traceback(tmp_path: Path)
     told = started(path)
 
     assert told.returncode == Exit.CONFIG
-    assert b"Traceback" not in told.stderr
-    assert b"instance.key cannot be read" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert "instance.key cannot be read" in told.stderr
 
 
 def test_run_that_cannot_have_its_address_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -277,5 +270,5 @@ def test_run_that_cannot_have_its_address_ends_without_a_traceback(tmp_path: Pat
         told = started(written(tmp_path, api + '[journal]\npath = "j.db"\n'))
 
     assert told.returncode in (Exit.PROBLEM, Exit.CONFIG)
-    assert b"Traceback" not in told.stderr
-    assert f"error: cannot listen on 127.0.0.1:{port}".encode() in told.stderr
+    assert "Traceback" not in told.stderr
+    assert f"error: cannot listen on 127.0.0.1:{port}" in told.stderr

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from tests import program
 from tests.faults.daemon import DaemonProcess
 
 PLUGIN_FILES = Path(__file__).parent.parent / "plugin_files"
@@ -26,17 +25,12 @@ async def command(daemon: DaemonProcess, *words: str, code: int = 0) -> str:
     Raises:
         AssertionError: It ended with another code; the message is what it said.
     """
-    environ = {**os.environ, "INTEGRATIOND_SOCKET": str(daemon.socket)}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "integrationd", *words),
-        env=environ,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    environ = {"INTEGRATIOND_SOCKET": str(daemon.socket)}
+    done = await asyncio.to_thread(
+        program.run, *words, directory=Path.cwd(), environ=environ, within_s=30.0
     )
-    printed, complaint = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == code, f"{process.returncode}: {complaint.decode()}"
-    return printed.decode()
+    assert done.returncode == code, f"{done.returncode}: {done.stderr}"
+    return done.stdout
 
 
 async def submit(

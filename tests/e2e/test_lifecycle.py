@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import stat
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx2
 import pytest
 from tests.e2e.running import REHEARSAL, look, submit
 from tests.faults.daemon import DaemonProcess
+from tests.program import Process
 
 UNSET_SECRET = """\
 [connections.c]
@@ -32,7 +32,7 @@ def started(directory: Path, tables: str = REHEARSAL, **more: Any) -> DaemonProc
     return daemon
 
 
-def process_of(daemon: DaemonProcess) -> "subprocess.Popen[bytes]":
+def process_of(daemon: DaemonProcess) -> Process:
     assert daemon._process is not None
     return daemon._process
 
@@ -62,7 +62,7 @@ async def under_way(client: httpx2.AsyncClient, call_id: str) -> None:
 
 async def test_sigterm_lets_the_attempt_finish_and_the_next_start_goes_on(short_path: Path) -> None:
     tables = f"{REHEARSAL}concurrency = 1\n"
-    with started(short_path, tables) as daemon:
+    with started(short_path, tables, anew=True) as daemon:
         async with daemon.client() as client:
             busy = await submit(client, "rehearsal.hold", SLOW, wait_s=0)
             waiting = [await submit(client, "rehearsal.hold", {}, wait_s=0) for _ in range(5)]
@@ -153,7 +153,7 @@ async def test_attempt_cut_off_by_a_kill_is_held_at_the_next_start(short_path: P
 
 
 def test_interrupt_stops_it_like_sigterm(short_path: Path) -> None:
-    with started(short_path, CONSOLE) as daemon:
+    with started(short_path, CONSOLE, anew=True) as daemon:
         process_of(daemon).send_signal(signal.SIGINT)
         assert ended(daemon) == 0
     assert not daemon.socket.exists()

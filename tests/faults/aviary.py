@@ -6,15 +6,13 @@ what the daemon keeps, writes and answers.
 
 import asyncio
 import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from tests import program
 from tests.faults.daemon import DaemonProcess, free_port
 from tests.faults.leaks import canary, encoded
 from tests.sdk.scripted_server import Peer, Received
@@ -307,21 +305,13 @@ config = {{ {at}, test_path = "/echo/400", auth = {{ kind = "header", name = "X-
     def _run(self, command: Sequence[str]) -> bytes:
         """Run one command of the CLI and return what it printed."""
         environ = {
-            **os.environ,
             **self._environ,
             "INTEGRATIOND_CONFIG": str(self._directory / "integrationd.toml"),
             "INTEGRATIOND_SOCKET": str(self.daemon.socket),
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "integrationd", *command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-            check=False,
-            env=environ,
-        )
+        done = program.run(*command, directory=Path.cwd(), environ=environ)
         assert done.returncode != 2, (command, done.stderr)
-        return done.stdout + done.stderr
+        return (done.stdout + done.stderr).encode("utf-8", "surrogateescape")
 
     async def reject(self, client: httpx2.AsyncClient) -> None:
         """Spoil the configuration, with secrets in the lines that are wrong."""

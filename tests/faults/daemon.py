@@ -13,10 +13,10 @@ Only processes that were started here are ever signalled.
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +24,14 @@ from types import TracebackType
 from typing import IO, Literal
 
 import httpx2
+from tests import program as processes
 
-PROGRAM = (sys.executable, "-m", "integrationd", "run")
+PROGRAM = (*processes.PROGRAM, "run")
 READY_S = 20.0
 STOP_S = 45.0
 POLL_S = 0.01
 OUTPUT_SHOWN = 4000
+PORTS = (10_000, 32_768)
 
 _PLACES = """\
 [api]
@@ -53,8 +55,10 @@ class DaemonProcess:
         tables: The tables of its configuration besides ``[api]`` and ``[journal]``.
         api: More lines for ``[api]``.
         journal: Its journal, if not in ``directory``.
-        program: The command that takes ``--config``.
+        program: The command that takes ``--config``; the daemon's own may be forked, see
+            :mod:`tests.program`.
         environ: More environment variables.
+        anew: Whether it starts as it does for a user, with an interpreter of its own.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class DaemonProcess:
         journal: Path | None = None,
         program: Sequence[str] = PROGRAM,
         environ: Mapping[str, str] | None = None,
+        anew: bool = False,
     ) -> None:
         self.socket = directory / "daemon.sock"
         self.port = free_port()
@@ -73,9 +78,9 @@ class DaemonProcess:
         self.log_file = directory / "daemon.log"
         self._config = directory / "integrationd.toml"
         self._program = tuple(program)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("INTEGRATIOND_")}
-        self._environ = {**inherited, **(environ or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._anew = anew
+        self._environ = processes.environment(environ or {})
+        self._process: processes.Process | None = None
         self._output: IO[bytes] | None = None
         places = _PLACES.format(
             port=self.port, socket=_quoted(self.socket), journal=_quoted(self.journal), api=api
@@ -115,14 +120,14 @@ class DaemonProcess:
             raise DaemonError("the daemon runs already")
         self._close()
         self._output = self.log_file.open("ab")
-        self._process = subprocess.Popen(
-            [*self._program, "--config", str(self._config)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            env=self._environ,
-            cwd=self._config.parent,
-        )
+        with Path(os.devnull).open("rb") as nothing:
+            self._process = processes.start(
+                [*self._program, "--config", str(self._config)],
+                directory=self._config.parent,
+                environ=self._environ,
+                streams=(nothing, self._output, self._output),
+                anew=self._anew,
+            )
 
     def wait_ready(self, within_s: float = READY_S) -> float:
         """Wait until the daemon takes connections and return the seconds that it took.
@@ -210,11 +215,15 @@ class DaemonProcess:
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback on which nobody listens at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a TCP port of loopback on which nobody listens at this moment.
+
+    It is none of those that the system gives to whoever connects, so that it stays free.
+    """
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _quoted(path: Path) -> str:

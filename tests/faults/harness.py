@@ -44,6 +44,7 @@ class Plan:
         cut: How many requests are cut off at the provider before their answer, at least.
         seconds: After this time the killing ends, whatever was reached.
         program: The command of the daemon.
+        anew: Whether it starts with an interpreter of its own, and may be killed while that does.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Plan:
     cut: int
     seconds: float
     program: Sequence[str] = PROGRAM
+    anew: bool = False
 
 
 @dataclass(kw_only=True)
@@ -82,7 +84,8 @@ async def endure(plan: Plan, directory: Path) -> Report:
     sys.stdout.write(f"seed: {plan.seed}\n")
     async with Sink(plan.seed) as sink:
         tables = CONNECTIONS.format(sink_port=sink.port, plugins=json.dumps(str(PLUGINS)))
-        with DaemonProcess(directory, tables, program=plan.program) as daemon:
+        made = DaemonProcess(directory, tables, program=plan.program, anew=plan.anew)
+        with made as daemon:
             run = _Run(plan, daemon, sink)
             async with asyncio.TaskGroup() as group:
                 await run.kill_under_load(group)

@@ -50,6 +50,7 @@ async def test_kill9_loses_nothing_in_many_kills(tmp_path: Path) -> None:
         acks=KILLS * ACKS_A_KILL,
         cut=KILLS,
         seconds=SECONDS,
+        anew=True,
     )
 
     report = await endure(plan, tmp_path)

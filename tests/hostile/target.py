@@ -68,7 +68,8 @@ class Target:
 
     def __init__(self, directory: Path, sink_port: int = 9) -> None:
         tables = _TABLES.format(plugins=json.dumps(str(PLUGIN_FILES)), sink_port=sink_port)
-        self.daemon = DaemonProcess(directory, tables, api=_API)
+        # Its memory is measured, and is not to be another process's.
+        self.daemon = DaemonProcess(directory, tables, api=_API, anew=True)
         self.told: set[str] = set()
 
     def __enter__(self) -> "Target":

@@ -2,23 +2,16 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+from tests import program
 from tests.journal.cases import raw
 
 CHECKOUT = Path(__file__).parents[2]
 
 
-def integrationd(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "integrationd", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={"PYTHONPATH": str(CHECKOUT / "daemon"), "PATH": "/usr/bin:/bin"},
-    )
+def integrationd(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+    return program.run(*words, directory=CHECKOUT)
 
 
 def test_commands_back_up_verify_and_restore(path: Path, tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ class Churn:
         self._numbers = itertools.count()
         self._colours: dict[str, str] = {}
         self._mark = "first"
-        self.rig = Rig(directory, self._tables(self._mark))
+        # Its memory is measured, and is not to be another process's.
+        self.rig = Rig(directory, self._tables(self._mark), anew=True)
         self.counts = Counts()
         for code in CODES:
             self._colours[code] = "start"

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema_rs
 import pytest
+from tests import program
 from tests.reload.rig import Rig, echo, put, running
 
 from integrationd.cli.exits import Exit
@@ -30,24 +29,11 @@ class Said(NamedTuple):
 
 async def command(rig: Rig | None, *words: str) -> Said:
     """Run a command as a user does; the rig's daemon is found by its socket."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("INTEGRATIOND_")}
-    if rig is not None:
-        environ["INTEGRATIOND_SOCKET"] = str(rig.daemon.socket)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "integrationd",
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environ,
-        cwd=CHECKOUT,
+    environ = {} if rig is None else {"INTEGRATIOND_SOCKET": str(rig.daemon.socket)}
+    done = await asyncio.to_thread(
+        program.run, *words, directory=CHECKOUT, environ=environ, within_s=30.0
     )
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Said(process.returncode, out.decode(), err.decode())
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 def rigged(directory: Path) -> Rig:
