@@ -61,7 +61,7 @@ def make(file: Path, count: int, first_ms: int) -> Path:
             db.execute(f"PRAGMA {pragma}").fetchall()
         db.execute("BEGIN")
         db.executemany(rows.INSERT_CALL, map(rows.insert_values, _calls(count, first_ms)))
-        db.executemany("INSERT INTO call_body VALUES (?, ?, ?, ?)", _bodies(count))
+        db.executemany(rows.INSERT_BODY, _bodies(count))
         db.execute("COMMIT")
         assert db.execute("SELECT sum(pending) FROM ledger").fetchone()[0] == count
         db.execute("PRAGMA journal_mode = WAL").fetchall()

@@ -64,7 +64,7 @@ async def one_by_one(file: Path, concurrency: int, seconds: float) -> float:
         opened.execute("BEGIN IMMEDIATE")
         opened.execute(rows.INSERT_CALL, rows.insert_values(call))
         body = (call.seq, new.payload, None, rows.seal(call.seq, new.payload, None))
-        opened.execute("INSERT INTO call_body VALUES (?, ?, ?, ?)", body)
+        opened.execute(rows.INSERT_BODY, body)
         opened.execute("COMMIT")
 
     async def submit() -> None:

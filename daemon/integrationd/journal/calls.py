@@ -235,7 +235,7 @@ class Calls:
         call = new.call.replace(seq=seq, parts=len(new.recipients))
         db.execute(rows.INSERT_CALL, rows.insert_values(call))
         db.execute(
-            "INSERT INTO call_body (seq, payload, metadata, sum) VALUES (?, ?, ?, ?)",
+            rows.INSERT_BODY,
             (seq, new.payload, new.metadata, rows.seal(seq, new.payload, new.metadata)),
         )
         for position, recipient in enumerate(new.recipients):

@@ -131,6 +131,8 @@ def claim_values(leased: Call, before_revision: int) -> tuple[Any, ...]:
     return (*claimed, seal_call(leased), leased.seq, before_revision)
 
 
+INSERT_BODY = "INSERT INTO call_body (seq, payload, metadata, sum) VALUES (?, ?, ?, ?)"
+
 # The statements list the columns of the record, so they are put together here, once, from the
 # record itself; nothing that comes from outside is ever part of them.
 INSERT_CALL = " ".join(
