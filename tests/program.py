@@ -182,6 +182,11 @@ def environment(more: Mapping[str, str]) -> Mapping[str, str]:
     return {**inherited, **more}
 
 
+def is_covered() -> bool:
+    """Say whether what the tests run is written down, so that nothing is forked."""
+    return bool(COVERED & os.environ.keys())
+
+
 def _text(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode("utf-8", "surrogateescape")

@@ -54,6 +54,7 @@ def test_forked_command_says_what_a_started_one_says(
     assert forked == started
 
 
+@pytest.mark.skipif(program.is_covered(), reason="coverage follows no process that is forked")
 def test_forked_daemon_is_a_process_of_its_own(short_path: Path) -> None:
     with DaemonProcess(short_path, "") as daemon:
         daemon.start()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
+import anyio
 import pytest
 from tests.fake_clock import FakeClock
 from tests.journal.cases import (
@@ -84,10 +84,11 @@ async def leave(journal: Journal, disk: Disk, clock: FakeClock, free: int | None
 
 
 async def idle(journal: Journal) -> None:
-    """Have what was begun come to its end."""
-    await anyio.lowlevel.checkpoint()
+    """Have what was begun come to its end, and be taken note of."""
+    await anyio.wait_all_tasks_blocked()
     while journal.is_busy:
         await anyio.sleep(0.001)
+    await anyio.wait_all_tasks_blocked()
 
 
 def low(key: str | None = None, digest: bytes = b"d" * 32) -> NewCall:
