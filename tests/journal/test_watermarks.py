@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
-import anyio
 import pytest
 from tests.fake_clock import FakeClock
 from tests.journal.cases import (
