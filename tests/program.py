@@ -194,7 +194,9 @@ def _text(stream: IO[bytes]) -> str:
 
 def _can_be_forked(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Say whether nothing is asked for that a process takes over only when it starts."""
-    if tuple(command[: len(PROGRAM)]) != PROGRAM or COVERED & environ.keys():
+    if not hasattr(os, "pidfd_open") or COVERED & environ.keys():
+        return False
+    if tuple(command[: len(PROGRAM)]) != PROGRAM:
         return False
     return _read_at_start(environ) == _read_at_start(os.environ)
 
