@@ -2,6 +2,7 @@
 
 import datetime as dt
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def test_wait_for_the_end_outlasts_what_is_still_open_at_the_provider(client: An
 
 
 def test_same_key_makes_one_call(client: Any, door: Door) -> None:
-    key = f"café {door.over} {id(client)}"
+    key = f"café {door.over} {uuid.uuid4()}"
 
     first, second = (client.send("rehearsal.hold", {}, key=key) for _ in range(2))
 
@@ -102,7 +103,7 @@ def test_batch_is_accepted_as_a_whole_or_not_at_all(client: Any) -> None:
 
 
 def test_lists_go_on_over_all_pages(client: Any) -> None:
-    mark = f"page-{id(client)}"
+    mark = f"page-{uuid.uuid4()}"
     one = NewCall(operation="rehearsal.hold", reference=Reference("page", mark))
     made = client.send_many([one] * 450)
 
@@ -205,7 +206,7 @@ def test_something_else_that_answers_is_named_as_that(door: Door, daemon: Daemon
 
 @pytest.mark.parametrize("loss", ["all", "half"])
 def test_lost_answers_make_no_second_call(door: Door, daemon: DaemonProcess, loss: Any) -> None:
-    mark = f"{loss}-{id(door)}"
+    mark = f"{loss}-{uuid.uuid4()}"
     with Cutter(daemon.socket) as line, door.open_at(url=line.url, patience=5) as client:
         line.losses.extend([loss] * 3)
         call = client.send("rehearsal.hold", reference=Reference("lost", mark), wait=5)
@@ -219,7 +220,7 @@ def test_lost_answers_make_no_second_call(door: Door, daemon: DaemonProcess, los
 
 
 def test_lost_answers_make_no_second_batch(door: Door, daemon: DaemonProcess) -> None:
-    mark = f"batch-{id(door)}"
+    mark = f"batch-{uuid.uuid4()}"
     one = NewCall(operation="rehearsal.hold", reference=Reference("lost", mark))
     with Cutter(daemon.socket) as line, door.open_at(url=line.url, patience=5) as client:
         line.losses.extend(["all", "half"])
