@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from integrationd.api.auth import Access
 from integrationd.api.event_streams import EventStreams
 from integrationd.api.held_keys import HeldKeys
 from integrationd.api.parts import Parts
-from integrationd.api.ports import ConfigStatus, ReloadReport
+from integrationd.api.ports import ConfigStatus, ReloadReport, SecretChange
 from integrationd.api.submit import Submitter
 from integrationd.api.waiting import Waiters
 from integrationd.clock import Clock, SystemClock
@@ -91,6 +91,11 @@ class Unchanging:
         self, cause: str, *, again: bool = True, by: str | None = None
     ) -> ReloadReport:
         return ReloadReport(outcome="unchanged")
+
+    async def reload_after(
+        self, work: Callable[[], Awaitable[SecretChange]], cause: str
+    ) -> tuple[SecretChange, ReloadReport]:
+        return await work(), await self.reload(cause)
 
     async def preview(self) -> ReloadReport:
         return ReloadReport(outcome="unchanged")

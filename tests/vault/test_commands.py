@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from pathlib import Path
 
 from tests import program
@@ -63,8 +62,6 @@ def test_vault_is_used_through_a_daemon(short_path: Path) -> None:
         shell.daemon.start()
         shell.daemon.wait_ready()
 
-        # The daemon looks at its files once by itself, and is not to be the quicker one.
-        time.sleep(0.5)
         told = shell.run("vault", "set", "shop", given=f"{CANARY}-2")
         assert "connections.shop: a secret was read anew" in told
         status = json.loads(shell.run("vault", "status", "--json"))

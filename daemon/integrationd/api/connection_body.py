@@ -74,7 +74,7 @@ class TenantChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         status: ``suspended``: new calls are refused, and waiting ones stay where they are.
-        defaults: What calls take that do not say it themselves, such as ``currency``.
+        defaults: What calls take that do not say it themselves, such as ``sms_sender``.
         rate_limit: Calls accepted per second, such as ``20/s``.
         daily_quota: Calls accepted per day (UTC).
         retention: How long its calls, attempts and inbox are kept, where that differs.

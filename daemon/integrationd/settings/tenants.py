@@ -42,8 +42,8 @@ class TenantSettings(Table):
         name: What people call it.
         status: ``suspended``: new calls are refused, and waiting ones stay where they are.
         metadata: The operator's own notes.
-        defaults: What calls take that do not say it themselves, such as ``currency``,
-            ``country`` or ``sms_sender``.
+        defaults: What calls take that do not say it themselves, such as ``sms_sender``; what a
+            plugin asks for under a name of its own it finds here too.
         rate_limit: Calls accepted per second, at most; no limit when None.
         burst: Calls that may come at once.
         daily_quota: Calls accepted per day (UTC), at most; no limit when None.

@@ -1,6 +1,6 @@
 """The vault of a running daemon."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from integrationd.api.ports import ReloadReport, SecretChange, VaultRotation, VaultStatus
@@ -17,8 +17,10 @@ class Reloads(Protocol):
         """The settings in force."""
         ...
 
-    async def reload(self, cause: str, *, again: bool = True) -> ReloadReport:
-        """Read everything anew and take it over, or nothing of it."""
+    async def reload_after(
+        self, work: Callable[[], Awaitable[SecretChange]], cause: str
+    ) -> tuple[SecretChange, ReloadReport]:
+        """Have a secret changed and take it over, before any other reload can."""
         ...
 
 
@@ -50,9 +52,9 @@ class LiveVault:
         self, tenant: str, name: str, value: str, by: str
     ) -> tuple[SecretChange, ReloadReport]:
         """Keep a secret and have the daemon go on with it."""
-        change = await self._vault.set(tenant, name, value, by)
-        cause = f"{by} has set the secret {name}"
-        return change, await self._reloader.reload(cause, again=False)
+        return await self._reloader.reload_after(
+            lambda: self._vault.set(tenant, name, value, by), f"{by} has set the secret {name}"
+        )
 
     async def delete(self, tenant: str, name: str, by: str) -> None:
         """Delete a secret that no connection refers to.

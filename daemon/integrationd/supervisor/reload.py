@@ -10,6 +10,7 @@ import dataclasses
 import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -54,6 +55,8 @@ from integrationd.supervisor.snapshot import Snapshot, Source, orphaned, told
 from integrationd.supervisor.stored import Problems, Stored, plan_sparing
 
 REREAD_PAUSE_S = 5.0
+
+_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +162,27 @@ class Reloader:
             by: Who asked for it; None where nobody did.
         """
         async with self._lock:
-            try:
-                return await self._reload(cause, by, again=again)
-            except Exception as error:  # noqa: BLE001 - whatever it is, what serves goes on
-                self._log.exception("reload_failed", cause=cause)
-                reason = f"the reload failed unexpectedly: {type(error).__name__}; see the log"
-                return self._reject([Problem(str(self._around.source.file), reason)], cause, by)
+            return await self._reload_surely(cause, by, again=again)
+
+    async def reload_after(
+        self, work: Callable[[], Awaitable[_Result]], cause: str
+    ) -> tuple[_Result, ReloadReport]:
+        """Have something done and take it over, before any other reload can.
+
+        Raises:
+            Exception: What the work raised; nothing is read then.
+        """
+        async with self._lock:
+            done = await work()
+            return done, await self._reload_surely(cause, None, again=False)
+
+    async def _reload_surely(self, cause: str, by: str | None, *, again: bool) -> ReloadReport:
+        try:
+            return await self._reload(cause, by, again=again)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what serves goes on
+            self._log.exception("reload_failed", cause=cause)
+            reason = f"the reload failed unexpectedly: {type(error).__name__}; see the log"
+            return self._reject([Problem(str(self._around.source.file), reason)], cause, by)
 
     async def _reload(self, cause: str, by: str | None, *, again: bool) -> ReloadReport:
         try:
